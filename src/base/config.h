@@ -1,0 +1,106 @@
+/* config: key=value settings, from argv (`key=value` or `--key value`) and from the kernel command
+ * line
+ * (`wick.key=value`). One table in config.c drives parsing, --help, the man pages and INFO. */
+#ifndef WICK_BASE_CONFIG_H
+#define WICK_BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+
+enum { CONFIG_LISTEN_MAX = 8, CONFIG_STOP_MAX = 4 };
+
+/* Which programs and commands take a key: bits of config_key.uses. */
+enum config_use {
+    CONFIG_SERVE = 1 << 0, /* wick */
+    CONFIG_INSPECT = 1 << 1,
+    CONFIG_PLAN = 1 << 2,
+    CONFIG_TOKENIZE = 1 << 3,
+    CONFIG_RUN = 1 << 4,
+    CONFIG_LOGITS = 1 << 5,
+    CONFIG_DUMP = 1 << 6,
+    CONFIG_BENCH = 1 << 7,
+    CONFIG_MAKE_MODEL = 1 << 8
+};
+
+enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
+
+/* Strings point into argv or into the caller's copy of the kernel command line; NULL when not
+ * given. */
+struct config {
+    /* engine */
+    const char *model;
+    const char *backend; /* "auto", "cpu" */
+    const char *isa;     /* "auto", "exact", "sse2", "avx2", "avx512" */
+    uint32_t threads;    /* 0: one for each processor of the affinity mask */
+    uint32_t ctx;        /* tokens of a sequence; 0: the model's, at most 4096 */
+    uint32_t slots;
+    uint32_t chunk;     /* prompt tokens of a step */
+    uint32_t kv_type;   /* enum config_kv */
+    uint64_t kv_tokens; /* positions in the KV pool; 0: slots * ctx */
+    uint64_t memory;    /* bytes wick may use; 0: what the machine has available */
+    /* server */
+    const char *listen[CONFIG_LISTEN_MAX];
+    uint32_t n_listen;
+    uint32_t queue;
+    uint32_t deadline_ms, stall_ms, drain_ms;
+    uint32_t log_level; /* enum log_level */
+    /* one-shot generation (wick-lab) */
+    const char *prompt;
+    const char *prompt_file;
+    uint32_t max_tokens;
+    double temperature, top_p, min_p, repetition_penalty;
+    uint32_t top_k;
+    uint64_t seed;
+    const char *stop[CONFIG_STOP_MAX];
+    uint32_t n_stop;
+    bool add_bos_set, add_bos; /* not set: as the model asks */
+    bool parse_special;
+    bool json;
+    const char *out; /* dump: directory; make-model: file */
+    /* bench */
+    uint32_t prompt_tokens, decode_tokens, repeat;
+    /* make-model */
+    const char *vocab_from, *type, *architecture;
+    uint32_t dim, ffn, layers, heads, kv_heads, head_dim, ctx_train;
+    double rope_base;
+    bool tied;
+};
+
+struct config_key {
+    const char *name; /* "kv-type" is spelled kv_type= and --kv-type alike: '-' and '_' are one */
+    const char *kind; /* for --help: "N", "TEXT", "BYTES", "f16|f32|q8_0", "0|1" */
+    const char *initial; /* default, as a user would write it; NULL: none */
+    const char *help;
+    uint32_t uses;   /* config_use bits */
+    uint32_t offset; /* of the field in struct config */
+    double min, max; /* of numbers */
+};
+
+/* The table, ended by an entry with name NULL. */
+extern const struct config_key config_keys[];
+
+/* Fills *config with the defaults of the table. */
+void config_defaults(struct config *config);
+
+/* One setting. The fault (INVALID_REQUEST) names the key, what was given and what is allowed; an
+ * unknown key names the nearest known one. */
+bool config_set(struct config *config, uint32_t use, const char *key, const char *value,
+                struct fault *fault);
+
+/* argv after the program's (and command's) name. A bare word without '=' is the model, if `model`
+ * is a key of this use and was not given. --help and --version set *asked to 'h' or 'V' and stop.
+ */
+bool config_from_argv(struct config *config, uint32_t use, int argc, char **argv, char *asked,
+                      struct fault *fault);
+
+/* The kernel command line: words `wick.key=value` are ours, all others are ignored. Cuts `line` in
+ * place and keeps pointers into it. */
+bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct fault *fault);
+
+/* Writes the keys of `use` as help text, or NULL-terminated lines to fd. */
+void config_help(int fd, uint32_t use);
+
+#endif

@@ -1,0 +1,45 @@
+/* team: a fixed set of pinned threads that work through phases together. The caller is member 0.
+ *
+ * A phase is a function and a number of items; items are claimed from a shared counter, so a slow
+ * or disturbed thread takes fewer of them. What an item computes must not depend on who computes
+ * it. Members spin between phases for a short while, then sleep in a futex: an idle team costs
+ * nothing. */
+#ifndef WICK_CPU_TEAM_H
+#define WICK_CPU_TEAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/fault.h"
+
+enum { TEAM_THREADS_MAX = 64, TEAM_STACK_BYTES = 256 * 1024 };
+
+/* Computes items [first, first + count) as member `member`. */
+typedef void team_work(void *context, uint32_t member, uint32_t first, uint32_t count);
+
+struct team; /* team.c */
+
+/* Measures or takes (stacks included). threads: 1 .. TEAM_THREADS_MAX, the caller included. */
+struct team *team_carve(uint32_t threads, struct arena *arena);
+
+/* Creates the threads, each pinned to one processor of the affinity mask, and pins the caller to
+ * the first. */
+bool team_start(struct team *team, struct fault *fault);
+
+uint32_t team_threads(const struct team *team);
+
+/* Opens a phase of n_items, claimed grain at a time. The previous phase must be finished. */
+void team_open(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
+
+/* The caller takes its part in the open phase. True: the phase is finished, by everyone. False: the
+ * deadline passed first; call again. */
+bool team_join(struct team *team, uint64_t deadline_ns);
+
+/* open + join without a deadline. */
+void team_run(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
+
+/* Ends the threads. */
+void team_stop(struct team *team);
+
+#endif

@@ -1,0 +1,102 @@
+/* backend: whatever computes a step. cpu/ implements it; cuda/ will.
+ *
+ * A step is begun and then advanced: advance() works (or waits) until the step is done or the
+ * deadline has passed, whichever is first, so that the one main loop keeps answering its wires
+ * while a long step runs. Data goes one way: nothing here calls back into the scheduler. */
+#ifndef WICK_ENGINE_BACKEND_H
+#define WICK_ENGINE_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+
+enum {
+    KV_PAGE_TOKENS = 16,  /* positions of one KV page; also the lanes of a packed panel */
+    BATCH_ROWS_MAX = 1024 /* decode rows + one chunk of prompt */
+};
+
+/* One position of one sequence. */
+struct batch_row {
+    int32_t token;     /* 0 .. vocab - 1 */
+    uint32_t position; /* 0-based; RoPE angle and place in the KV cache */
+    const uint32_t
+        *pages; /* page of position p is pages[p / KV_PAGE_TOKENS]; valid through this position */
+    bool wants_logits;
+};
+
+/* Rows of one sequence are consecutive and in rising position; every earlier position of the
+ * sequence is in its pages already or in this batch. The batch and its page tables stay untouched
+ * until the step is done. */
+struct batch {
+    uint32_t n_rows;
+    struct batch_row row[BATCH_ROWS_MAX];
+};
+
+enum backend_status {
+    BACKEND_PENDING, /* the deadline passed first: call advance again */
+    BACKEND_DONE,    /* logits are there until the next begin */
+    BACKEND_FAILED   /* *fault says why; the backend is unusable from here on */
+};
+
+/* Facts for HEALTH, INFO and the scheduler; constant after boot. */
+struct backend_info {
+    char name[16];       /* "cpu" */
+    char isa[16];        /* "avx512", "exact" */
+    char device[64];     /* "Intel(R) Xeon(R) Processor, 2 threads" */
+    uint32_t n_pages;    /* KV pages there are */
+    uint32_t rows_max;   /* rows of a batch, at most BATCH_ROWS_MAX */
+    uint32_t logits_max; /* rows of a batch that may want logits */
+    uint32_t vocab;
+    uint64_t weight_bytes; /* resident, as packed */
+    uint64_t kv_bytes;
+};
+
+/* A stage of the network made visible, for wick-lab dump and the checkpoint tests
+ * (docs/ARCHITECTURE.md lists the names). Called with F32 values of the whole batch, dims innermost
+ * first, e.g. "q_rope", layer 0, {head_dim, n_heads, n_rows, 1}. layer is TAP_NO_LAYER for
+ * "final_norm" and "logits". */
+enum { TAP_NO_LAYER = 0xFFFFFFFF };
+struct backend_tap {
+    void (*emit)(void *context, const char *name, uint32_t layer, const float *values,
+                 const uint32_t dims[4]);
+    void *context;
+};
+
+/* What a backend is carved for. */
+struct backend_limits {
+    uint32_t n_pages;    /* KV pages */
+    uint32_t ctx;        /* longest sequence, tokens */
+    uint32_t rows_max;   /* rows of a batch */
+    uint32_t logits_max; /* rows of a batch that may want logits */
+    uint32_t threads;    /* team size, the calling thread included */
+    uint32_t kv_type;    /* enum config_kv (base/config.h) */
+};
+
+struct backend {
+    const struct backend_ops *ops;
+    struct backend_info info;
+    const struct backend_tap
+        *tap; /* NULL: none. Set between steps only; a tapped step may be slow. */
+};
+
+struct backend_ops {
+    /* Works on taking the weights out of the mapped file into the arena until DONE or the deadline.
+     * Starts the threads on its first call. *percent: 0 .. 100. After DONE the file may be
+     * unmapped. */
+    enum backend_status (*load)(struct backend *backend, uint64_t deadline_ns, uint32_t *percent,
+                                struct fault *fault);
+    /* Takes the batch; returns at once. No step may be in flight. */
+    void (*begin)(struct backend *backend, const struct batch *batch);
+    enum backend_status (*advance)(struct backend *backend, uint64_t deadline_ns,
+                                   struct fault *fault);
+    /* Logits of the index-th row that wanted them, in row order: (vocab) F32. After DONE. */
+    const float *(*logits)(const struct backend *backend, uint32_t index);
+    /* Gives the step in flight up as soon as possible; what it would have written to the KV cache
+     * of its rows is undefined and must be computed again. Safe when no step is in flight. */
+    void (*abort)(struct backend *backend);
+    /* Ends threads. Memory belongs to the arena. */
+    void (*close)(struct backend *backend);
+};
+
+#endif

@@ -1,0 +1,61 @@
+/* engine: a model file made ready to compute: mapped, parsed, bound, planned, carved, packed.
+ *
+ * Used by wick (main.c) and by wick-lab. The order is the boot sequence:
+ *
+ *   engine_map -> engine_carve over a measuring arena (the plan) -> engine_fits -> arena_map
+ *              -> engine_carve over it -> engine_load until done -> arena_seal, sandbox
+ */
+#ifndef WICK_ENGINE_ENGINE_H
+#define WICK_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/config.h"
+#include "base/fault.h"
+#include "engine/backend.h"
+#include "gguf/gguf.h"
+#include "model/model.h"
+#include "token/vocab.h"
+
+/* Longest text that is ever encoded: 32768 characters of at most 4 bytes. */
+enum { ENGINE_PROMPT_CHARS_MAX = 32768, ENGINE_TEXT_MAX = 4 * ENGINE_PROMPT_CHARS_MAX };
+
+struct engine {
+    const struct config *config;
+    const uint8_t *file; /* the mapping; NULL once everything is loaded */
+    uint64_t file_bytes;
+    uint32_t ctx; /* tokens of one sequence, as chosen */
+    uint32_t n_pages;
+    struct gguf gguf;
+    struct model model;
+    struct vocab vocab;
+    struct vocab_scratch scratch;
+    struct backend *backend;
+};
+
+/* Opens and maps the file of config->model, parses it, binds the model. The engine struct is big:
+ * make it static. Faults are MODEL_LOAD_FAILED with the file's name, the offset and the reason. */
+bool engine_map(struct engine *engine, const struct config *config, struct fault *fault);
+
+/* Measures or takes everything the engine needs: vocabulary, packed weights, KV cache, activations.
+ */
+bool engine_carve(struct engine *engine, struct arena *arena, struct fault *fault);
+
+/* Does a plan of `bytes` fit this machine (config->memory, or what is available now)? The fault,
+ * INSUFFICIENT_RESOURCES, states required and available bytes and the largest ctx and slots that
+ * would fit. */
+bool engine_fits(const struct engine *engine, uint64_t bytes, struct fault *fault);
+
+enum engine_status { ENGINE_LOADING, ENGINE_READY, ENGINE_FAILED };
+
+/* Works on loading (vocabulary, packing weights) until done or until the deadline. *percent: 0 ..
+ * 100. When it returns ENGINE_READY the first forward pass has run and the file is unmapped. */
+enum engine_status engine_load(struct engine *engine, uint64_t deadline_ns, uint32_t *percent,
+                               struct fault *fault);
+
+/* Ends threads, unmaps. */
+void engine_close(struct engine *engine);
+
+#endif
