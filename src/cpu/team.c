@@ -126,7 +126,7 @@ static void *team_member_main(void *argument) {
 /* Pins `thread` to the n-th processor of `allowed`, counted round. */
 static void team_pin(pthread_t thread, const cpu_set_t *allowed, uint32_t n) {
     uint32_t count = (uint32_t)CPU_COUNT(allowed), wanted = n % count;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, allowed)) continue;
         if (wanted-- > 0) continue;
         cpu_set_t one;
