@@ -16,6 +16,7 @@ enum {
     MODEL_LAYERS_MAX = 512,
     MODEL_DIM_MAX = 1 << 17,
     MODEL_CTX_MAX = 1 << 20,
+    MODEL_VOCAB_MAX = 1 << 20,
     MODEL_HEAD_DIM_MAX = 512,
     MODEL_NAME_BYTES = 64
 };
@@ -37,7 +38,7 @@ struct model_geometry {
     uint32_t n_kv_heads; /* divides n_heads */
     uint32_t head_dim;   /* key_length == value_length; dim / n_heads when absent */
     uint32_t vocab;      /* rows of token_embd */
-    uint32_t ctx_train;  /* context_length */
+    uint32_t ctx_train;  /* context_length, or the sliding window where that is smaller */
     uint32_t rope_dim;   /* rotated elements of a head, even, at most head_dim */
     enum rope_pairs rope_pairs;
     float rope_base;  /* theta, 1e4 when absent */
