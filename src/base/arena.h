@@ -30,6 +30,7 @@ struct arena {
     size_t size;   /* bytes mapped; 0 while measuring */
     size_t used;
     uint32_t n_sections;
+    uint32_t current; /* index of the section that counts; n_sections 0: none yet */
     struct arena_section section[ARENA_SECTIONS_MAX];
 };
 
@@ -44,11 +45,13 @@ bool arena_map(struct arena *arena, size_t size, struct fault *fault);
 /* An open arena over memory of the caller's (tests). */
 void arena_open(struct arena *arena, void *memory, size_t size);
 
-/* What is taken from here on counts for the section of that name (opened if it is new). */
+/* What is taken from here on counts for the section of that name (opened if it is new). What is
+ * taken before the first section counts for "other". */
 void arena_section(struct arena *arena, const char *name);
 
 /* `bytes` zeroed bytes at a multiple of `align` (a power of two up to ARENA_PAGE; ARENA_ALIGN is
- * usual). NULL while measuring. Panics when sealed or when the plan is exceeded. */
+ * usual). NULL while measuring, and `used` stays at SIZE_MAX once a plan is too large to count.
+ * Panics when sealed or when the plan is exceeded. */
 void *arena_take(struct arena *arena, size_t bytes, size_t align);
 
 /* After this arena_take panics. */

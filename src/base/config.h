@@ -1,6 +1,7 @@
-/* config: key=value settings, from argv (`key=value` or `--key value`) and from the kernel command
- * line
- * (`wick.key=value`). One table in config.c drives parsing, --help, the man pages and INFO. */
+/* config: key=value settings, from argv (`key=value`, `--key=value` or `--key value`) and from the
+ * kernel command line (`wick.key=value`). One table in config.c drives defaults, parsing and
+ * --help.
+ */
 #ifndef WICK_BASE_CONFIG_H
 #define WICK_BASE_CONFIG_H
 
@@ -53,6 +54,7 @@ struct config {
     uint32_t max_tokens;
     double temperature, top_p, min_p, repetition_penalty;
     uint32_t top_k;
+    bool seed_set; /* not set: draw one */
     uint64_t seed;
     const char *stop[CONFIG_STOP_MAX];
     uint32_t n_stop;
@@ -69,21 +71,40 @@ struct config {
     bool tied;
 };
 
+/* What a value is, and the type of the field that takes it. */
+enum config_type {
+    CONFIG_TEXT,         /* const char * */
+    CONFIG_U32,          /* uint32_t */
+    CONFIG_U64,          /* uint64_t */
+    CONFIG_BYTES,        /* uint64_t; a suffix K, M, G or T multiplies by a power of 1024 */
+    CONFIG_REAL,         /* double, finite */
+    CONFIG_BOOL,         /* bool; `--key` alone means 1 */
+    CONFIG_CHOICE_INDEX, /* uint32_t: which of the words of `kind` */
+    CONFIG_CHOICE_TEXT,  /* const char *: the word itself */
+    CONFIG_LIST          /* const char *[]: every use of the key adds one */
+};
+
+/* A key may have several rows with disjoint uses: other commands, other default or range. */
 struct config_key {
-    const char *name; /* "kv-type" is spelled kv_type= and --kv-type alike: '-' and '_' are one */
-    const char *kind; /* for --help: "N", "TEXT", "BYTES", "f16|f32|q8_0", "0|1" */
-    const char *initial; /* default, as a user would write it; NULL: none */
+    const char *name; /* "kv_tokens"; '-' and '_' are one: kv_tokens= and --kv-tokens alike */
+    enum config_type type;
+    const char *kind;    /* for --help: "N", "TEXT", "BYTES"; the words of a choice: "f16|f32" */
+    const char *initial; /* default, as a user would write it; NULL: none (zero, NULL) */
     const char *help;
     uint32_t uses;   /* config_use bits */
     uint32_t offset; /* of the field in struct config */
-    double min, max; /* of numbers */
+    uint32_t extra;  /* list: offset of its length; others: of the bool that says it was given */
+    double min, max; /* of numbers; of a list, max is its capacity */
 };
+
+/* The value of config_key.extra that stands for none. */
+enum { CONFIG_NO_EXTRA = UINT16_MAX };
 
 /* The table, ended by an entry with name NULL. */
 extern const struct config_key config_keys[];
 
-/* Fills *config with the defaults of the table. */
-void config_defaults(struct config *config);
+/* Fills *config with the defaults of the table for one use (CONFIG_SERVE ...). */
+void config_defaults(struct config *config, uint32_t use);
 
 /* One setting. The fault (INVALID_REQUEST) names the key, what was given and what is allowed; an
  * unknown key names the nearest known one. */
@@ -91,16 +112,17 @@ bool config_set(struct config *config, uint32_t use, const char *key, const char
                 struct fault *fault);
 
 /* argv after the program's (and command's) name. A bare word without '=' is the model, if `model`
- * is a key of this use and was not given. --help and --version set *asked to 'h' or 'V' and stop.
- */
+ * is a key of this use and was not given. --help (-h) and --version (-V) set *asked to 'h' or 'V'
+ * and stop; otherwise it is 0. */
 bool config_from_argv(struct config *config, uint32_t use, int argc, char **argv, char *asked,
                       struct fault *fault);
 
-/* The kernel command line: words `wick.key=value` are ours, all others are ignored. Cuts `line` in
- * place and keeps pointers into it. */
+/* The kernel command line: words `wick.key=value` are ours, all others are ignored. Double quotes
+ * keep blanks together, as the kernel reads them. Cuts `line` in place and keeps pointers into it.
+ */
 bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct fault *fault);
 
-/* Writes the keys of `use` as help text, or NULL-terminated lines to fd. */
+/* Writes the keys of `use` as help text, one a line, to fd. */
 void config_help(int fd, uint32_t use);
 
 #endif
