@@ -94,7 +94,8 @@ struct config_key {
     uint32_t uses;   /* config_use bits */
     uint32_t offset; /* of the field in struct config */
     uint32_t extra;  /* list: offset of its length; others: of the bool that says it was given */
-    double min, max; /* of numbers; of a list, max is its capacity */
+    double min, max; /* of numbers; of a text, min is its least length; of a list, max is its
+ capacity */
 };
 
 /* The value of config_key.extra that stands for none. */

@@ -1,0 +1,440 @@
+#include "base/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/panic.h"
+
+enum {
+    /* Commands that compute: they take the engine's keys. */
+    ENGINE = CONFIG_SERVE | CONFIG_PLAN | CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP | CONFIG_BENCH,
+    /* wick-lab plan takes every key of the server: it can be asked about a server's command line.
+     */
+    SERVER = CONFIG_SERVE | CONFIG_PLAN,
+    /* These measure the weights, not the cache: exact keys and values unless told otherwise. */
+    EXACT_KV = CONFIG_LOGITS | CONFIG_DUMP,
+    PROMPTED = CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP,
+    DAY_MS = 24 * 3600 * 1000
+};
+
+#define AT(field) offsetof(struct config, field), CONFIG_NO_EXTRA
+#define AT_WITH(field, extra) offsetof(struct config, field), offsetof(struct config, extra)
+
+/* Limits that other headers own are repeated here as numbers, because base/ knows no other module;
+ * tests/unit/test_config.c holds both sides together. */
+const struct config_key config_keys[] = {
+    /* clang-format off */
+    {"model", CONFIG_TEXT, "FILE", NULL, "GGUF file to load",
+     ENGINE | CONFIG_INSPECT | CONFIG_TOKENIZE, AT(model), 1, 0},
+    {"backend", CONFIG_CHOICE_TEXT, "auto|cpu", "auto", "what computes",
+     ENGINE, AT(backend), 0, 0},
+    {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512", "auto",
+     "instruction set; exact is the float64 reference", ENGINE, AT(isa), 0, 0},
+    {"threads", CONFIG_U32, "N", "0", "threads; 0: one for each processor allowed",
+     ENGINE, AT(threads), 0, 64},
+    {"ctx", CONFIG_U32, "TOKENS", "0", "longest sequence, prompt and output; 0: the model's, at most 4096",
+     ENGINE, AT(ctx), 0, 1 << 20},
+    {"slots", CONFIG_U32, "N", "4", "jobs that run at the same time",
+     SERVER, AT(slots), 1, 64},
+    {"slots", CONFIG_U32, "N", "1", "sequences computed at the same time",
+     ENGINE & ~SERVER, AT(slots), 1, 64},
+    {"chunk", CONFIG_U32, "TOKENS", "64", "prompt tokens of one step",
+     ENGINE, AT(chunk), 1, 512},
+    {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f16", "type of the KV cache",
+     ENGINE & ~EXACT_KV, AT(kv_type), 0, 0},
+    {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f32", "type of the KV cache",
+     EXACT_KV, AT(kv_type), 0, 0},
+    {"kv_tokens", CONFIG_U64, "TOKENS", "0", "positions in the KV pool; 0: slots * ctx",
+     ENGINE, AT(kv_tokens), 0, 1u << 30},
+    {"memory", CONFIG_BYTES, "BYTES", "0", "most memory to use; 0: what the machine has available",
+     ENGINE, AT(memory), 0, 1ull << 50},
+
+    {"listen", CONFIG_LIST, "WIRE", NULL,
+     "tcp:ADDR:PORT, unix:PATH, tty:/dev/NAME,BAUD or stdio; repeatable",
+     SERVER, AT_WITH(listen, n_listen), 0, CONFIG_LISTEN_MAX},
+    {"queue", CONFIG_U32, "N", "16", "jobs that may wait for a slot",
+     SERVER, AT(queue), 0, 256},
+    {"deadline_ms", CONFIG_U32, "MS", "0", "longest a job may take, waiting included; 0: no limit",
+     SERVER, AT(deadline_ms), 0, DAY_MS},
+    {"stall_ms", CONFIG_U32, "MS", "10000", "how long a client may leave its output unread; 0: for ever",
+     SERVER, AT(stall_ms), 0, DAY_MS},
+    {"drain_ms", CONFIG_U32, "MS", "30000", "how long running jobs may take after DRAIN or SHUTDOWN",
+     SERVER, AT(drain_ms), 0, DAY_MS},
+    {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "info", "least level that is logged",
+     SERVER, AT(log_level), 0, 0},
+    {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "warn", "least level that is logged",
+     ENGINE & ~SERVER, AT(log_level), 0, 0},
+
+    {"prompt", CONFIG_TEXT, "TEXT", NULL, "text to begin with",
+     PROMPTED, AT(prompt), 0, 0},
+    {"prompt_file", CONFIG_TEXT, "FILE", NULL, "file that holds the prompt, byte for byte",
+     PROMPTED, AT(prompt_file), 1, 0},
+    {"max_tokens", CONFIG_U32, "N", "128", "tokens to generate at most",
+     CONFIG_RUN, AT(max_tokens), 1, 2048},
+    {"max_tokens", CONFIG_U32, "N", "0", "greedy steps after the prompt",
+     CONFIG_LOGITS | CONFIG_DUMP, AT(max_tokens), 0, 2048},
+    {"temperature", CONFIG_REAL, "X", "1", "0..2; below 1e-6 the best token always wins",
+     CONFIG_RUN, AT(temperature), 0, 2},
+    {"top_p", CONFIG_REAL, "X", "1", "keep the likeliest tokens that add up to X; 1 is off",
+     CONFIG_RUN, AT(top_p), 0, 1},
+    {"min_p", CONFIG_REAL, "X", "0", "drop tokens below X times the likeliest; 0 is off",
+     CONFIG_RUN, AT(min_p), 0, 1},
+    {"repetition_penalty", CONFIG_REAL, "X", "1", "0..2; above 1 makes used tokens less likely",
+     CONFIG_RUN, AT(repetition_penalty), 0, 2},
+    {"top_k", CONFIG_U32, "N", "0", "keep the N likeliest tokens; 0 is off",
+     CONFIG_RUN, AT(top_k), 0, 1 << 24},
+    {"seed", CONFIG_U64, "N", NULL, "seed of the sampler; drawn and told when not given",
+     CONFIG_RUN, AT_WITH(seed, seed_set), 0, 18446744073709551615.0},
+    {"seed", CONFIG_U64, "N", "1", "seed of the random weights",
+     CONFIG_MAKE_MODEL, AT(seed), 0, 18446744073709551615.0},
+    {"stop", CONFIG_LIST, "TEXT", NULL, "end when this text appears; repeatable",
+     CONFIG_RUN, AT_WITH(stop, n_stop), 0, CONFIG_STOP_MAX},
+    {"add_bos", CONFIG_BOOL, "0|1", NULL, "begin with the BOS token; not given: as the model asks",
+     PROMPTED | CONFIG_TOKENIZE, AT_WITH(add_bos, add_bos_set), 0, 1},
+    {"parse_special", CONFIG_BOOL, "0|1", "0", "read names of special tokens in the text as tokens",
+     PROMPTED | CONFIG_TOKENIZE, AT(parse_special), 0, 1},
+    {"json", CONFIG_BOOL, "0|1", "0", "print JSON",
+     CONFIG_INSPECT | CONFIG_PLAN | CONFIG_RUN | CONFIG_BENCH, AT(json), 0, 1},
+    {"out", CONFIG_TEXT, "DIR", NULL, "directory to write to", CONFIG_DUMP, AT(out), 1, 0},
+    {"out", CONFIG_TEXT, "FILE", NULL, "file to write", CONFIG_MAKE_MODEL, AT(out), 1, 0},
+
+    {"prompt_tokens", CONFIG_U32, "N", "256", "prompt length to measure",
+     CONFIG_BENCH, AT(prompt_tokens), 1, 1 << 20},
+    {"decode_tokens", CONFIG_U32, "N", "64", "tokens to decode",
+     CONFIG_BENCH, AT(decode_tokens), 1, 1 << 20},
+    {"repeat", CONFIG_U32, "N", "3", "runs; the best and the median are told",
+     CONFIG_BENCH, AT(repeat), 1, 1000},
+
+    {"vocab_from", CONFIG_TEXT, "FILE", NULL, "GGUF file whose vocabulary is taken",
+     CONFIG_MAKE_MODEL, AT(vocab_from), 1, 0},
+    {"type", CONFIG_TEXT, "TYPE", "Q8_0", "type of the matrices",
+     CONFIG_MAKE_MODEL, AT(type), 1, 0},
+    {"architecture", CONFIG_CHOICE_TEXT, "llama|qwen2", "llama", "architecture",
+     CONFIG_MAKE_MODEL, AT(architecture), 0, 0},
+    {"dim", CONFIG_U32, "N", "256", "embedding length", CONFIG_MAKE_MODEL, AT(dim), 1, 1 << 17},
+    {"ffn", CONFIG_U32, "N", "768", "feed-forward length", CONFIG_MAKE_MODEL, AT(ffn), 1, 1 << 20},
+    {"layers", CONFIG_U32, "N", "4", "blocks", CONFIG_MAKE_MODEL, AT(layers), 1, 512},
+    {"heads", CONFIG_U32, "N", "8", "query heads", CONFIG_MAKE_MODEL, AT(heads), 1, 1024},
+    {"kv_heads", CONFIG_U32, "N", "4", "key and value heads; divides heads",
+     CONFIG_MAKE_MODEL, AT(kv_heads), 1, 1024},
+    {"head_dim", CONFIG_U32, "N", "0", "elements of a head; 0: dim / heads",
+     CONFIG_MAKE_MODEL, AT(head_dim), 0, 512},
+    {"ctx_train", CONFIG_U32, "TOKENS", "2048", "context length",
+     CONFIG_MAKE_MODEL, AT(ctx_train), 1, 1 << 20},
+    {"rope_base", CONFIG_REAL, "X", "10000", "base of the rotary angles",
+     CONFIG_MAKE_MODEL, AT(rope_base), 1, 1e9},
+    {"tied", CONFIG_BOOL, "0|1", "0", "the output is the embedding; no output.weight",
+     CONFIG_MAKE_MODEL, AT(tied), 0, 1},
+    /* clang-format on */
+    {0},
+};
+
+static char key_char(char c) {
+    return c == '-' ? '_' : c;
+}
+
+static bool key_equal(const char *name, const char *key, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        if (name[i] == '\0' || name[i] != key_char(key[i])) return false;
+    }
+    return name[length] == '\0';
+}
+
+static const struct config_key *key_find(uint32_t use, const char *key, size_t length) {
+    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+        if ((row->uses & use) != 0 && key_equal(row->name, key, length)) return row;
+    }
+    return NULL;
+}
+
+enum { KEY_BYTES_MAX = 32 };
+
+/* Levenshtein distance between a key of the table and what was given, one row at a time. */
+static uint32_t key_distance(const char *name, const char *key, size_t length) {
+    wick_assert(length <= KEY_BYTES_MAX);
+    uint32_t row[KEY_BYTES_MAX + 1];
+    for (uint32_t j = 0; j <= length; j++) row[j] = j;
+    for (uint32_t i = 0; name[i] != '\0'; i++) {
+        uint32_t diagonal = row[0];
+        row[0] = i + 1;
+        for (uint32_t j = 0; j < length; j++) {
+            uint32_t substitute = diagonal + (name[i] != key_char(key[j]) ? 1 : 0);
+            uint32_t shorter = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = substitute < shorter ? substitute : shorter;
+        }
+    }
+    return row[length];
+}
+
+static bool fault_unknown_key(uint32_t use, const char *key, size_t length, struct fault *fault) {
+    const char *nearest = NULL;
+    uint32_t best = 4; /* more edits than 3 is another word */
+    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+        if (key_equal(row->name, key, length)) {
+            return fault_set(fault, FAULT_INVALID_REQUEST, "key '%s' has no use here; see --help",
+                             row->name);
+        }
+        if ((row->uses & use) == 0 || length > KEY_BYTES_MAX) continue;
+        uint32_t distance = key_distance(row->name, key, length);
+        if (distance < best && distance < length) {
+            best = distance;
+            nearest = row->name;
+        }
+    }
+    int shown = length > KEY_BYTES_MAX ? KEY_BYTES_MAX : (int)length;
+    if (nearest == NULL) {
+        return fault_set(fault, FAULT_INVALID_REQUEST, "unknown key '%.*s'; see --help", shown,
+                         key);
+    }
+    return fault_set(fault, FAULT_INVALID_REQUEST, "unknown key '%.*s'; did you mean '%s'?", shown,
+                     key, nearest);
+}
+
+/* Longest value that an error message repeats. */
+enum { VALUE_SHOWN_MAX = 60 };
+
+static bool fault_bad_value(const struct config_key *row, const char *value, struct fault *fault) {
+    const char *name = row->name;
+    switch (row->type) {
+    case CONFIG_U32:
+    case CONFIG_U64:
+    case CONFIG_BYTES:
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "%s='%.*s': want a whole number, %.0f..%.0f%s", name, VALUE_SHOWN_MAX,
+                         value, row->min, row->max,
+                         row->type == CONFIG_BYTES ? ", with or without K, M, G or T" : "");
+    case CONFIG_REAL:
+        return fault_set(fault, FAULT_INVALID_REQUEST, "%s='%.*s': want a number, %g..%g", name,
+                         VALUE_SHOWN_MAX, value, row->min, row->max);
+    case CONFIG_LIST:
+        return fault_set(fault, FAULT_INVALID_REQUEST, "%s='%.*s': at most %.0f, none empty", name,
+                         VALUE_SHOWN_MAX, value, row->max);
+    case CONFIG_TEXT:
+        return fault_set(fault, FAULT_INVALID_REQUEST, "%s='': want a value", name);
+    case CONFIG_BOOL:
+    case CONFIG_CHOICE_INDEX:
+    case CONFIG_CHOICE_TEXT:
+        break;
+    }
+    return fault_set(fault, FAULT_INVALID_REQUEST, "%s='%.*s': want %s", name, VALUE_SHOWN_MAX,
+                     value, row->kind);
+}
+
+/* Digits only: strtoull would take a sign, blanks and other bases. */
+static bool whole_number_parse(const struct config_key *row, const char *value, uint64_t *out) {
+    uint64_t number = 0;
+    const char *p = value;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (__builtin_mul_overflow(number, 10, &number)) return false;
+        if (__builtin_add_overflow(number, (uint64_t)(*p - '0'), &number)) return false;
+    }
+    if (p == value) return false;
+    if (row->type == CONFIG_BYTES && *p != '\0') {
+        static const char suffixes[] = "KMGT";
+        const char *suffix = strchr(suffixes, *p >= 'a' ? *p - ('a' - 'A') : *p);
+        if (suffix == NULL) return false;
+        uint64_t unit = 1ull << (10 * (suffix - suffixes + 1));
+        if (__builtin_mul_overflow(number, unit, &number)) return false;
+        p++;
+    }
+    if (*p != '\0') return false;
+    if ((double)number < row->min || (double)number > row->max) return false;
+    *out = number;
+    return true;
+}
+
+static bool real_parse(const struct config_key *row, const char *value, double *out) {
+    if (strchr("+-.0123456789", value[0]) == NULL || value[0] == '\0') return false;
+    char *end;
+    double number = strtod(value, &end);
+    if (end == value || *end != '\0') return false;
+    /* Written so that a NaN fails. */
+    if (!(number >= row->min && number <= row->max)) return false;
+    *out = number;
+    return true;
+}
+
+/* Index of the word in "a|b|c", or -1. */
+static int choice_find(const char *words, const char *value) {
+    size_t length = strlen(value);
+    int index = 0;
+    for (const char *word = words;; index++) {
+        const char *end = strchrnul(word, '|');
+        if ((size_t)(end - word) == length && memcmp(word, value, length) == 0) return index;
+        if (*end == '\0') return -1;
+        word = end + 1;
+    }
+}
+
+static bool list_add(struct config *config, const struct config_key *row, const char *value) {
+    uint32_t *length = (uint32_t *)((char *)config + row->extra);
+    const char **list = (const char **)((char *)config + row->offset);
+    if (*length >= (uint32_t)row->max || value[0] == '\0') return false;
+    list[(*length)++] = value;
+    return true;
+}
+
+/* Parses by the row's type into the row's field; false when the value is not one. */
+static bool value_store(struct config *config, const struct config_key *row, const char *value) {
+    void *field = (char *)config + row->offset;
+    uint64_t number = 0;
+    int choice = 0;
+    switch (row->type) {
+    case CONFIG_TEXT:
+        if (strlen(value) < (size_t)row->min) return false;
+        *(const char **)field = value;
+        return true;
+    case CONFIG_U32:
+        if (!whole_number_parse(row, value, &number)) return false;
+        *(uint32_t *)field = (uint32_t)number;
+        return true;
+    case CONFIG_U64:
+    case CONFIG_BYTES:
+        return whole_number_parse(row, value, field);
+    case CONFIG_REAL:
+        return real_parse(row, value, field);
+    case CONFIG_BOOL:
+    case CONFIG_CHOICE_INDEX:
+    case CONFIG_CHOICE_TEXT:
+        choice = choice_find(row->kind, value);
+        if (choice < 0) return false;
+        if (row->type == CONFIG_BOOL) *(bool *)field = choice == 1;
+        if (row->type == CONFIG_CHOICE_INDEX) *(uint32_t *)field = (uint32_t)choice;
+        if (row->type == CONFIG_CHOICE_TEXT) *(const char **)field = value;
+        return true;
+    case CONFIG_LIST:
+        return list_add(config, row, value);
+    }
+    wick_assert(false);
+    return false;
+}
+
+void config_defaults(struct config *config, uint32_t use) {
+    memset(config, 0, sizeof *config);
+    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+        if ((row->uses & use) == 0 || row->initial == NULL) continue;
+        bool stored = value_store(config, row, row->initial);
+        wick_assert(stored);
+    }
+}
+
+static bool row_set(struct config *config, const struct config_key *row, const char *value,
+                    struct fault *fault) {
+    if (!value_store(config, row, value)) return fault_bad_value(row, value, fault);
+    if (row->type != CONFIG_LIST && row->extra != CONFIG_NO_EXTRA) {
+        *(bool *)((char *)config + row->extra) = true;
+    }
+    return true;
+}
+
+bool config_set(struct config *config, uint32_t use, const char *key, const char *value,
+                struct fault *fault) {
+    const struct config_key *row = key_find(use, key, strlen(key));
+    if (row == NULL) return fault_unknown_key(use, key, strlen(key), fault);
+    return row_set(config, row, value, fault);
+}
+
+/* One word of argv, and the next one (or NULL) where the value may stand. *taken: 1 or 2. */
+static bool word_set(struct config *config, uint32_t use, const char *word, const char *next,
+                     int *taken, struct fault *fault) {
+    bool option = word[0] == '-' && word[1] == '-';
+    const char *key = option ? word + 2 : word;
+    size_t length = strcspn(key, "=");
+    const struct config_key *row = key_find(use, key, length);
+    *taken = 1;
+    if (!option && key[length] == '\0') {
+        const struct config_key *model = key_find(use, "model", strlen("model"));
+        if (model == NULL || config->model != NULL || word[0] == '-' || word[0] == '\0') {
+            return fault_set(fault, FAULT_INVALID_REQUEST,
+                             "'%.*s' is not key=value nor --key value; see --help", VALUE_SHOWN_MAX,
+                             word);
+        }
+        return row_set(config, model, word, fault);
+    }
+    if (row == NULL) return fault_unknown_key(use, key, length, fault);
+    if (key[length] == '=') return row_set(config, row, key + length + 1, fault);
+    if (row->type == CONFIG_BOOL && (next == NULL || choice_find(row->kind, next) < 0)) {
+        return row_set(config, row, "1", fault);
+    }
+    if (next == NULL) {
+        return fault_set(fault, FAULT_INVALID_REQUEST, "--%s needs a value: %s", row->name,
+                         row->kind);
+    }
+    *taken = 2;
+    return row_set(config, row, next, fault);
+}
+
+bool config_from_argv(struct config *config, uint32_t use, int argc, char **argv, char *asked,
+                      struct fault *fault) {
+    *asked = 0;
+    int taken = 1;
+    for (int i = 0; i < argc; i += taken) {
+        const char *word = argv[i];
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) *asked = 'h';
+        if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) *asked = 'V';
+        if (*asked != 0) return true;
+        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!word_set(config, use, word, next, &taken, fault)) return false;
+    }
+    return true;
+}
+
+/* Ends the word that starts at `line` and takes its double quotes out, in place; returns where the
+ * next one may start. A blank inside quotes belongs to the word. */
+static char *cmdline_word_cut(char *line) {
+    bool quoted = false;
+    char *out = line;
+    for (; *line != '\0'; line++) {
+        if (*line == '"') {
+            quoted = !quoted;
+        } else if (!quoted && strchr(" \t\n", *line) != NULL) {
+            line++;
+            break;
+        } else {
+            *out++ = *line;
+        }
+    }
+    char *rest = line;
+    *out = '\0';
+    return rest;
+}
+
+bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct fault *fault) {
+    static const char prefix[] = "wick.";
+    while (*line != '\0') {
+        line += strspn(line, " \t\n");
+        char *word = line;
+        bool last = *line == '\0';
+        if (last) break;
+        line = cmdline_word_cut(word);
+        if (strncmp(word, prefix, strlen(prefix)) != 0) continue;
+        char *key = word + strlen(prefix);
+        char *equals = strchr(key, '=');
+        if (equals == NULL) {
+            return fault_set(fault, FAULT_INVALID_REQUEST,
+                             "kernel command line: '%.*s' is not wick.key=value", VALUE_SHOWN_MAX,
+                             word);
+        }
+        *equals = '\0';
+        if (!config_set(config, use, key, equals + 1, fault)) return false;
+    }
+    return true;
+}
+
+void config_help(int fd, uint32_t use) {
+    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+        if ((row->uses & use) == 0) continue;
+        char usage[64];
+        snprintf(usage, sizeof usage, "%s=%s", row->name, row->kind);
+        const char *initial = row->initial == NULL ? "" : row->initial;
+        char line[256];
+        int length = snprintf(line, sizeof line, "  %-34s %s%s%s%s\n", usage, row->help,
+                              *initial == '\0' ? "" : " [", initial, *initial == '\0' ? "" : "]");
+        wick_assert(length > 0 && (size_t)length < sizeof line);
+        if (write(fd, line, (size_t)length) < 0) return; /* nobody reads: nothing to help */
+    }
+}
