@@ -20,9 +20,12 @@ enum {
     GGUF_KV_MAX = 1024,
     GGUF_TENSORS_MAX = 8192,
     GGUF_DIMS_MAX = 4,
+    GGUF_KEY_MAX = (1 << 16) - 1, /* bytes of a key, as the format says */
     GGUF_NAME_MAX = 64,           /* bytes of a tensor name, as in ggml */
+    GGUF_ALIGNMENT_MIN = 8,       /* bytes; the format asks for a multiple of 8 */
     GGUF_ALIGNMENT_MAX = 1 << 20, /* bytes */
-    GGUF_ARRAY_MAX = 1 << 24      /* elements */
+    GGUF_ARRAY_MAX = 1 << 24,     /* elements */
+    GGUF_SHOWN_MAX = 64           /* bytes of a name that an error message repeats */
 };
 
 enum gguf_type {
@@ -62,7 +65,7 @@ struct gguf_tensor {
     uint32_t n_dims;
     uint64_t dims[GGUF_DIMS_MAX]; /* innermost first; 1 beyond n_dims */
     enum quant_type type;         /* a type that quant_info can expand */
-    const uint8_t *data;          /* NULL when parsed without tensor data (see below) */
+    const uint8_t *data;          /* at data_offset; `bytes` bytes of it are inside the file */
     uint64_t bytes;
     uint64_t data_offset; /* absolute, in the file */
     uint64_t offset;      /* of this tensor's entry in the header, for error messages */
@@ -72,20 +75,23 @@ struct gguf_tensor {
 struct gguf {
     uint32_t version;
     uint64_t alignment;
-    uint64_t header_bytes; /* where tensor data starts */
+    uint64_t header_bytes; /* where tensor data starts; the file's length when it has no tensors */
+    uint64_t file_bytes;
     uint32_t n_kv;
     uint32_t n_tensors;
     struct gguf_kv kv[GGUF_KV_MAX];
     struct gguf_tensor tensor[GGUF_TENSORS_MAX];
-    uint32_t
-        order[GGUF_TENSORS_MAX]; /* scratch for the duplicate check, then tensors sorted by name */
+    uint32_t kv_order[GGUF_KV_MAX];       /* key-values by key */
+    uint32_t order[GGUF_TENSORS_MAX];     /* tensors by name */
+    uint32_t by_offset[GGUF_TENSORS_MAX]; /* tensors by their place in the file */
 };
 
 /* Parses and checks everything the format itself promises: magic, version, byte order, caps, every
  * length against the bytes that remain, types, no duplicate key or tensor name, block divisibility,
  * alignment, offset + size inside `length`, no overlap of tensors. A split file, a big-endian file,
- * GGUF version 1 and a tensor of a type we cannot run are named as such. On failure the text reads
- * "offset 0x1A4: reason". */
+ * GGUF version 1, a tensor of a type we cannot run and a file that is no GGUF at all are named as
+ * such. On failure the fault is MODEL_LOAD_FAILED and its text reads "offset 0x1a4: reason". Takes
+ * O(length + n log n) on any input. A file without tensors (a vocabulary) is fine. */
 bool gguf_parse(struct gguf *gguf, const uint8_t *bytes, uint64_t length, struct fault *fault);
 
 /* NULL if there is none. `key` is a terminated string. */
@@ -107,7 +113,14 @@ bool gguf_get_array(const struct gguf *gguf, const char *key, enum gguf_type ele
 /* Walks an array of strings: start with *cursor = 0; false at the end. */
 bool gguf_next_string(const struct gguf_kv *array, uint64_t *cursor, struct gguf_string *out);
 
-const char *gguf_type_name(enum gguf_type type);
+const char *gguf_type_name(enum gguf_type type); /* "u32"; of an unknown type "?" */
 bool gguf_string_is(struct gguf_string string, const char *text);
+
+/* A name from a file as a message may repeat it: '?' for what is not printable ASCII, "..." at the
+ * end of what was cut. Used as gguf_show(name).text inside one call. */
+struct gguf_shown {
+    char text[GGUF_SHOWN_MAX + 4];
+};
+struct gguf_shown gguf_show(struct gguf_string string);
 
 #endif

@@ -25,15 +25,15 @@ enum quant_type {
     QUANT_IQ4_NL = 20,
     QUANT_IQ4_XS = 23,
     QUANT_BF16 = 30,
-    QUANT_TYPES = 40 /* one past the largest id we know by name */
+    QUANT_TYPES = 43 /* one past the largest id we know by name */
 };
 
 struct quant_info {
     const char *name;      /* "Q4_K"; as llama.cpp spells it */
-    uint16_t block_bytes;  /* 144 */
-    uint16_t block_values; /* 256 */
-    /* blocks -> n values; n is a multiple of block_values; out does not overlap. NULL: type known
-     * by name only, not supported. */
+    uint16_t block_bytes;  /* 144; 0 without expand */
+    uint16_t block_values; /* 256; 0 without expand */
+    /* blocks -> n values; n is a multiple of block_values; blocks may lie at any address; out does
+     * not overlap. NULL: type known by name only, not supported. */
     void (*expand)(const void *blocks, float *out, size_t n);
 };
 
