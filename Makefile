@@ -1,0 +1,156 @@
+# wick: build, test, install, run. `make help` lists the targets.
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+MODEL   ?= images/tales-4m-Q8_0.gguf
+
+MUSL_CC ?= musl-gcc
+GNU_CC  ?= gcc
+AR      ?= ar
+
+# V=1 shows commands instead of one short line for each.
+Q   := $(if $(filter 1,$(V)),,@)
+say  = $(if $(Q),@printf '  %-7s %s\n' $(1) $(2))
+
+# --- flags ------------------------------------------------------------------------------------
+
+# No contraction of a * b + c anywhere: a fused multiply-add is written where it is meant, so that
+# the same source gives the same bits with every instruction set. The prefix map makes __FILE__, and
+# so the binary, the same in every directory.
+CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE -Isrc \
+              -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -MMD -MP
+# musl-gcc does not see the kernel's headers; -idirafter keeps glibc's own out of the way.
+CFLAGS_MUSL := $(CFLAGS_ALL) -O2 -fno-pie -fstack-protector-strong -ffunction-sections \
+               -fdata-sections -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+CFLAGS_SANITIZE := $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+                   -fno-sanitize-recover=undefined
+LDFLAGS_MUSL := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
+LDFLAGS_WICK := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=sha1 \
+                -Wl,-T,linker/wick.ld
+LDLIBS       := -lm
+
+# Files named for an instruction set are compiled for it; who calls them has asked the processor.
+FLAGS_avx2   := -mavx2 -mfma -mf16c
+FLAGS_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
+FLAGS_amx    := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
+isa_flags     = $(foreach isa,avx2 avx512 amx,$(if $(filter %_$(isa).c,$(1)),$(FLAGS_$(isa))))
+
+# --- sources ----------------------------------------------------------------------------------
+
+LIB_SRC  := $(sort $(wildcard src/*/*.c))
+MAIN_SRC := $(wildcard src/main.c)
+LAB_SRC  := $(sort $(wildcard host/lab/*.c))
+CTL_SRC  := $(sort $(wildcard host/wickctl/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+
+musl_objects  = $(patsubst %.c,$(BUILD)/obj/musl/%.o,$(1))
+debug_objects = $(patsubst %.c,$(BUILD)/obj/debug/%.o,$(1))
+
+# A program is built as soon as it has a main.
+has_main  = $(if $(1),$(shell grep -l '^int main' $(1)))
+PROGRAMS := $(if $(MAIN_SRC),wick) $(if $(call has_main,$(LAB_SRC)),wick-lab) \
+            $(if $(call has_main,$(CTL_SRC)),wickctl)
+MISSING  := $(filter-out $(PROGRAMS),wick wick-lab wickctl)
+
+# --- programs ---------------------------------------------------------------------------------
+
+.PHONY: all
+all: $(addprefix $(BUILD)/,$(PROGRAMS)) ## build wick, wick-lab and wickctl (static, musl)
+	$(if $(MISSING),@echo "  skipped for want of a main: $(MISSING)")
+
+$(BUILD)/obj/musl/%.o: %.c Makefile
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call isa_flags,$<) -c $< -o $@
+
+$(BUILD)/obj/debug/%.o: %.c Makefile
+	$(call say,CC-SAN,$<)
+	@mkdir -p $(@D)
+	$(Q)$(GNU_CC) $(CFLAGS_SANITIZE) $(call isa_flags,$<) -c $< -o $@
+
+# An archive is made anew, so that the object of a source that is gone is gone too.
+$(BUILD)/obj/%/libwick.a:
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcsD $@ $^
+$(BUILD)/obj/musl/libwick.a: $(call musl_objects,$(LIB_SRC))
+$(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC))
+
+# wick takes every object, not what an archive search would pick: the linker script decides what
+# stays (a PTX blob is named by nobody).
+$(BUILD)/wick: $(call musl_objects,$(MAIN_SRC) $(LIB_SRC)) linker/wick.ld
+	$(call say,LD,$@)
+	$(Q)$(MUSL_CC) $(LDFLAGS_WICK) $(filter %.o,$^) $(LDLIBS) -o $@
+
+$(BUILD)/wick-lab: $(call musl_objects,$(LAB_SRC)) $(BUILD)/obj/musl/libwick.a
+	$(call say,LD,$@)
+	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
+
+$(BUILD)/wickctl: $(call musl_objects,$(CTL_SRC)) $(BUILD)/obj/musl/libwick.a
+	$(call say,LD,$@)
+	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
+
+.PHONY: debug
+debug: $(addprefix $(BUILD)/debug/,$(PROGRAMS)) ## build all three with glibc, ASan and UBSan in build/debug
+
+$(BUILD)/debug/wick: $(call debug_objects,$(MAIN_SRC))
+$(BUILD)/debug/wick-lab: $(call debug_objects,$(LAB_SRC))
+$(BUILD)/debug/wickctl: $(call debug_objects,$(CTL_SRC))
+$(BUILD)/debug/%: $(BUILD)/obj/debug/libwick.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(GNU_CC) -fsanitize=address,undefined $(filter %.o,$^) $< -lpthread $(LDLIBS) -o $@
+
+# --- tests ------------------------------------------------------------------------------------
+
+$(BUILD)/unit: $(call debug_objects,$(UNIT_SRC)) $(BUILD)/obj/debug/libwick.a
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -fsanitize=address,undefined $^ -lcriterion -lpthread $(LDLIBS) -o $@
+
+.PHONY: unit
+unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
+	$(Q)BUILD=$(BUILD) tests/unit/run.sh
+
+.PHONY: check
+check: deps-check ## install what is missing, build everything, run every test
+	$(Q)$(MAKE) --no-print-directory all debug $(BUILD)/unit
+	$(Q)BUILD=$(BUILD) tests/check.sh
+
+.PHONY: bench
+bench: all ## measure decode and prompt speed on the demo model
+	$(Q)$(BUILD)/wick-lab bench model=$(MODEL)
+
+.PHONY: lint
+lint: deps-lint ## clang-format and clang-tidy, no finding allowed
+	$(Q)tests/lint.sh $(LIB_SRC) $(MAIN_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC)
+
+# --- use --------------------------------------------------------------------------------------
+
+.PHONY: run
+run: deps-build ## serve MODEL= (the demo model) and talk to it
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(BUILD) host/demo.sh $(MODEL)
+
+.PHONY: deps-build deps-check deps-lint
+deps-build: ; $(Q)tests/deps.sh build ## install what building needs (Debian packages)
+deps-check: ; $(Q)tests/deps.sh build check ## install what testing needs
+deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
+
+.PHONY: install
+install: all ## copy the programs to $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## show this list
+	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
