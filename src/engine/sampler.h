@@ -38,7 +38,7 @@ struct sampler_candidate {
 
 /* Working memory shared by all jobs: one sampling happens at a time. */
 struct sampler {
-    uint32_t vocab;
+    uint32_t vocab;                      /* logits of a row that count; ids are below it */
     struct sampler_candidate *candidate; /* (vocab) */
     uint8_t *seen;                       /* (vocab) marks for the repetition penalty */
 };
@@ -51,17 +51,23 @@ struct sampler_result {
 };
 
 /* `history` are all tokens of the sequence so far (prompt and output), for the repetition penalty:
- * a logit > 0 is divided by it, a logit <= 0 multiplied. Draws at most once from rng. NaN logits
- * count as minus infinity; when no candidate is left the lowest id wins. */
+ * a logit > 0 is divided by it, a logit <= 0 multiplied, once however often the token occurs. Draws
+ * at most once from rng. NaN logits count as minus infinity, plus infinity as the largest float;
+ * when no candidate is left the lowest id wins. */
+int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *params,
+                       struct sampler_rng *rng, const float *logits, const int32_t *history,
+                       uint32_t n_history);
+
+/* The same, with the log-probability of the choice (a pass over the vocabulary more). */
 struct sampler_result sampler_pick(struct sampler *sampler, const struct sampler_params *params,
                                    struct sampler_rng *rng, const float *logits,
                                    const int32_t *history, uint32_t n_history);
 
-/* log-softmax(logits)[id] */
+/* log-softmax(logits)[id]; minus infinity for a NaN logit */
 double sampler_logprob(const float *logits, uint32_t vocab, int32_t id);
 
-/* The n best (id, log-probability) of the untouched logits, best first, ties by lower id. n <= 20.
- */
+/* The n best (id, log-probability) of the untouched logits, best first, ties by lower id. n is
+ * at most vocab. */
 void sampler_top(const float *logits, uint32_t vocab, uint32_t n, struct sampler_candidate *out);
 
 #endif

@@ -20,18 +20,15 @@
 #include "base/fault.h"
 #include "engine/backend.h"
 #include "engine/sampler.h"
+#include "engine/text_stream.h"
 #include "token/vocab.h"
 
 enum {
     SCHEDULER_SLOTS_MAX = 64,
     SCHEDULER_QUEUE_MAX = 256,
-    JOB_STOP_MAX = 4,         /* stop strings of a job */
-    JOB_STOP_BYTES_MAX = 100, /* bytes of one */
-    JOB_MAX_TOKENS = 2048,    /* largest max_tokens */
+    JOB_MAX_TOKENS = 2048, /* largest max_tokens */
     JOB_LOGPROBS_MAX = 20,
-    /* One token event: a piece, plus what was held back for a stop string and an unfinished
-       character. */
-    EVENT_TEXT_MAX = VOCAB_PIECE_MAX + JOB_STOP_BYTES_MAX + 4
+    EVENT_TEXT_MAX = TEXT_STREAM_OUT_MAX
 };
 
 enum job_kind {
@@ -44,11 +41,6 @@ enum job_kind {
 struct job_id {
     uint32_t client;
     uint32_t tag;
-};
-
-struct job_stop {
-    uint8_t length; /* 1 .. JOB_STOP_BYTES_MAX */
-    char text[JOB_STOP_BYTES_MAX];
 };
 
 struct job_request {
@@ -69,7 +61,7 @@ struct job_request {
 enum event_kind {
     EVENT_STARTED,
     EVENT_TOKEN, /* one for every generated token that is not an end token, in order, index rising
-                    by one */
+                    by one; one for an end token only if text was held back, which it carries */
     EVENT_SCORE, /* JOB_SCORE: one for every prompt token after the first */
     EVENT_END,   /* terminal */
     EVENT_ERROR  /* terminal */
@@ -91,14 +83,16 @@ struct event {
     int32_t token;
     uint32_t text_bytes; /* may be 0: text held back appears with a later token */
     char text[EVENT_TEXT_MAX];
-    double logprob;
-    uint32_t n_top;
+    double logprob; /* TOKEN: 0 unless request.logprobs; SCORE: always there */
+    uint32_t n_top; /* 0 unless request.logprobs > 1 */
     struct sampler_candidate top[JOB_LOGPROBS_MAX]; /* weight = log-probability */
     /* END */
-    enum stop_reason reason;
-    int32_t stop_index; /* which stop string matched, or -1 */
-    uint32_t tokens;    /* generated (or scored), end token not counted */
-    double prompt_ms, decode_ms;
+    enum stop_reason reason; /* of a SCORE that is done: STOP_MAX_TOKENS */
+    int32_t stop_index;      /* which stop string matched, or -1 */
+    uint32_t tokens;         /* generated (or scored), end token not counted */
+    double
+        prompt_ms; /* from getting a slot to the first token (or to the end, if there was none) */
+    double decode_ms;   /* from the first token to the end */
     double logprob_sum; /* SCORE */
     /* ERROR */
     struct fault fault;
@@ -122,20 +116,22 @@ struct scheduler *scheduler_carve(const struct scheduler_limits *limits, uint32_
                                   struct arena *arena);
 
 /* Accepts a job (it starts at once or waits its turn, first in first out) or refuses it:
- * PROMPT_TOO_LONG (n_tokens + max_tokens > ctx), BUSY, TAG_IN_USE, SHUTTING_DOWN. Accepted jobs get
- * STARTED when they get their slot. A slot is given only with KV pages for prompt + max_tokens
- * reserved. */
+ * PROMPT_TOO_LONG (n_tokens + max_tokens > ctx, or more than all KV pages hold), BUSY, TAG_IN_USE,
+ * SHUTTING_DOWN, WORKER_UNHEALTHY. Accepted jobs get STARTED when they get their slot. A slot is
+ * given only with KV pages for prompt + max_tokens reserved. */
 bool scheduler_submit(struct scheduler *s, const struct job_request *request, uint64_t now_ns,
                       struct fault *fault);
 
 /* Ends the job with END CANCELLED; the event is there at once, also while its step is in flight.
- * False: no such job (idempotent). */
+ * Text that was held back is not shown. False: no such job (idempotent). */
 bool scheduler_cancel(struct scheduler *s, struct job_id id, uint64_t now_ns);
 
 /* Ends all jobs of the client without events. */
 void scheduler_drop_client(struct scheduler *s, uint32_t client);
 
-/* A held job produces no further token until released (its client does not read). */
+/* A held job produces no further token until released (its client does not read): it gets no rows,
+ * and of a step in flight the rows whose logits it wanted are computed again later. False releases
+ * it. */
 void scheduler_hold(struct scheduler *s, struct job_id id, bool held, uint64_t now_ns);
 
 /* Ends jobs past their deadline (INFERENCE_TIMEOUT) or held for longer than stall_ms. Call every
@@ -159,7 +155,8 @@ void scheduler_absorb(struct scheduler *s, const struct backend *backend, uint64
 /* After an abort: nothing was computed. */
 void scheduler_absorb_abort(struct scheduler *s, uint64_t now_ns);
 
-/* After BACKEND_FAILED: every active job ends with EVENT_ERROR. */
+/* After BACKEND_FAILED: every job, waiting ones too, ends with EVENT_ERROR of that fault. Nothing
+ * is computed from here on (submit: WORKER_UNHEALTHY). */
 void scheduler_fail(struct scheduler *s, const struct fault *fault, uint64_t now_ns);
 
 /* No new jobs from here on (submit: SHUTTING_DOWN). */
@@ -174,12 +171,17 @@ bool scheduler_next_event(struct scheduler *s, struct event *event);
 
 struct scheduler_counts {
     uint32_t slots, slots_free, queued, queue;
-    uint32_t pages, pages_free,
-        pages_cached; /* cached: no job uses it, a prompt prefix still may */
+    uint32_t pages, pages_free;
+    uint32_t pages_cached; /* no job uses it, a prompt prefix still may; needed ones are taken */
     uint64_t jobs_completed, jobs_cancelled, jobs_failed, jobs_refused, jobs_dropped;
-    uint64_t tokens_in, tokens_out, tokens_reused;
-    uint64_t inference_ns;
+    uint64_t tokens_in;     /* prompt tokens of jobs that got a slot */
+    uint64_t tokens_out;    /* generated, end tokens not counted */
+    uint64_t tokens_reused; /* of tokens_in, found in the KV cache */
+    uint64_t inference_ns;  /* from slot to terminal event, summed over jobs */
 };
 void scheduler_counts(const struct scheduler *s, struct scheduler_counts *counts);
+
+/* Checks every list, slot, page and count, for tests: NULL, or what is wrong. */
+const char *scheduler_check(const struct scheduler *s);
 
 #endif
