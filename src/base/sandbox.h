@@ -1,0 +1,23 @@
+/* sandbox: after boot, a seccomp filter that ends the process when it asks the kernel for anything
+ * that serving does not need: memory, threads, files, programs, new sockets.
+ *
+ * Allowed calls and the reason for each stand in one table in sandbox.c. From sandbox_enter on:
+ * - a socket file stays behind at exit (unlink is not allowed): remove a stale one before bind();
+ * - a thread may only be joined if its stack is not its own mapping (pthread_attr_setstack);
+ * - files, sockets to listen on, timers and event descriptors must be open already. */
+#ifndef WICK_BASE_SANDBOX_H
+#define WICK_BASE_SANDBOX_H
+
+#include <stdbool.h>
+
+#include "base/fault.h"
+
+/* False in a build with AddressSanitizer, whose runtime maps memory at any time. */
+bool sandbox_supported(void);
+
+/* Installs the filter for all threads of the process; there is no way back. A call that is not
+ * allowed ends the process with SIGSYS. Fails with INSUFFICIENT_RESOURCES where the kernel has no
+ * seccomp filters. */
+bool sandbox_enter(struct fault *fault);
+
+#endif

@@ -1,0 +1,158 @@
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+
+struct call {
+    const char *name;
+    long number;
+    long a, b, c, d, e, f;
+};
+
+enum { SURVIVED = 42, NO_SANDBOX = 43 };
+
+/* _exit without the sanitizer's hook, which makes calls of its own before one that never returns.
+ */
+static void leave(int code) {
+    syscall(SYS_exit_group, code);
+}
+
+/* Makes the call in a sandboxed child; returns the child's wait status. Raw calls only: the runtime
+ * of the sanitizer must not see them. */
+static int status_of_call(const struct call *call) {
+    pid_t child = fork();
+    if (child == 0) {
+        struct fault fault;
+        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        syscall(call->number, call->a, call->b, call->c, call->d, call->e, call->f);
+        leave(SURVIVED);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    return status;
+}
+
+Test(sandbox, calls_that_serving_does_not_need_kill_the_process) {
+    long page = sysconf(_SC_PAGESIZE);
+    char *memory = mmap(NULL, (size_t)page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+    const struct call forbidden[] = {
+        {"mmap", SYS_mmap, 0, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0},
+        {"brk", SYS_brk, 0, 0, 0, 0, 0, 0},
+        {"mremap", SYS_mremap, (long)memory, page, 2 * page, MREMAP_MAYMOVE, 0, 0},
+        {"munmap", SYS_munmap, (long)memory, page, 0, 0, 0, 0},
+        {"mprotect", SYS_mprotect, (long)memory, page, PROT_EXEC, 0, 0, 0},
+        {"madvise", SYS_madvise, (long)memory, page, MADV_DONTNEED, 0, 0, 0},
+        {"clone", SYS_clone, SIGCHLD, 0, 0, 0, 0, 0},
+        {"clone3", SYS_clone3, 0, 0, 0, 0, 0, 0},
+        {"fork", SYS_fork, 0, 0, 0, 0, 0, 0},
+        {"vfork", SYS_vfork, 0, 0, 0, 0, 0, 0},
+        {"execve", SYS_execve, 0, 0, 0, 0, 0, 0},
+        {"execveat", SYS_execveat, 0, 0, 0, 0, 0, 0},
+        {"open", SYS_open, (long)"/dev/null", O_RDONLY, 0, 0, 0, 0},
+        {"openat", SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDONLY, 0, 0, 0},
+        {"openat2", SYS_openat2, AT_FDCWD, (long)"/dev/null", 0, 0, 0, 0},
+        {"io_uring_setup", SYS_io_uring_setup, 1, 0, 0, 0, 0, 0},
+        {"socket", SYS_socket, AF_INET, SOCK_STREAM, 0, 0, 0, 0},
+        {"socketpair", SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, (long)memory, 0, 0},
+        {"bind", SYS_bind, -1, 0, 0, 0, 0, 0},
+        {"connect", SYS_connect, -1, 0, 0, 0, 0, 0},
+        {"unlink", SYS_unlink, (long)"/nonexistent", 0, 0, 0, 0, 0},
+        {"ptrace", SYS_ptrace, 0, 0, 0, 0, 0, 0},
+        {"process_vm_writev", SYS_process_vm_writev, 0, 0, 0, 0, 0, 0},
+        {"memfd_create", SYS_memfd_create, (long)"x", 0, 0, 0, 0, 0},
+        {"kill", SYS_kill, 0, 0, 0, 0, 0, 0},
+        {"prctl", SYS_prctl, 0, 0, 0, 0, 0, 0},
+        {"seccomp", SYS_seccomp, 0, 0, 0, 0, 0, 0},
+        {"ioctl TIOCSTI", SYS_ioctl, terminal, TIOCSTI, (long)"x", 0, 0, 0},
+        {"fcntl F_DUPFD", SYS_fcntl, 0, F_DUPFD, 0, 0, 0, 0},
+        {"fcntl F_SETOWN", SYS_fcntl, 0, F_SETOWN, 0, 0, 0, 0},
+        {"a call that does not exist", 4000, 0, 0, 0, 0, 0, 0},
+        {"write as an x32 call", 0x40000000 + SYS_write, 1, 0, 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
+        int status = status_of_call(&forbidden[i]);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s: status 0x%x",
+                  forbidden[i].name, (unsigned)status);
+    }
+}
+
+Test(sandbox, calls_of_serving_survive) {
+    static char buffer[256];
+    static struct termios mode;
+    static struct timespec instant = {0, 1};
+    struct pollfd none = {.fd = -1};
+    const struct call allowed[] = {
+        {"write", SYS_write, -1, (long)buffer, 1, 0, 0, 0},
+        {"read", SYS_read, -1, (long)buffer, 1, 0, 0, 0},
+        {"sendto", SYS_sendto, -1, (long)buffer, 1, MSG_NOSIGNAL, 0, 0},
+        {"poll", SYS_poll, (long)&none, 1, 0, 0, 0, 0},
+        {"epoll_wait", SYS_epoll_wait, -1, (long)buffer, 1, 0, 0, 0},
+        {"accept4", SYS_accept4, -1, 0, 0, SOCK_NONBLOCK, 0, 0},
+        {"close", SYS_close, -1, 0, 0, 0, 0, 0},
+        {"futex", SYS_futex, (long)buffer, 1 /* FUTEX_WAKE */, 1, 0, 0, 0},
+        {"fcntl F_GETFL", SYS_fcntl, 0, F_GETFL, 0, 0, 0, 0},
+        {"fcntl F_SETFL", SYS_fcntl, -1, F_SETFL, O_NONBLOCK, 0, 0, 0},
+        {"ioctl TCGETS", SYS_ioctl, 0, TCGETS, (long)&mode, 0, 0, 0},
+        {"ioctl TCFLSH", SYS_ioctl, -1, TCFLSH, 0, 0, 0, 0},
+        {"clock_gettime", SYS_clock_gettime, CLOCK_MONOTONIC, (long)&instant, 0, 0, 0, 0},
+        {"nanosleep", SYS_nanosleep, (long)&instant, 0, 0, 0, 0, 0},
+        {"getrandom", SYS_getrandom, (long)buffer, 8, 0, 0, 0, 0},
+        {"sched_yield", SYS_sched_yield, 0, 0, 0, 0, 0, 0},
+        {"setsockopt", SYS_setsockopt, -1, 0, 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof allowed / sizeof allowed[0]; i++) {
+        int status = status_of_call(&allowed[i]);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED, "%s: status 0x%x",
+                  allowed[i].name, (unsigned)status);
+    }
+}
+
+static atomic_bool entered;
+
+static void *map_when_entered(void *context) {
+    while (!atomic_load(&entered)) sched_yield();
+    syscall(SYS_mmap, 0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    leave(SURVIVED);
+    return context;
+}
+
+Test(sandbox, threads_that_were_there_before_are_inside_too) {
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        struct fault fault;
+        if (pthread_create(&thread, NULL, map_when_entered, NULL) != 0) leave(1);
+        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        atomic_store(&entered, true);
+        for (;;) sched_yield();
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "status 0x%x", (unsigned)status);
+}
+
+Test(sandbox, an_abort_inside_still_ends_with_sigabrt) {
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL);
+        struct fault fault;
+        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        raise(SIGABRT); /* what abort() does first */
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status 0x%x", (unsigned)status);
+}
