@@ -15,7 +15,12 @@
 #include "base/fault.h"
 #include "gguf/gguf.h"
 
-enum { VOCAB_TOKENS_MAX = 1 << 20, VOCAB_PIECE_MAX = 1024 /* bytes of one token's text */ };
+enum {
+    VOCAB_TOKENS_MAX = 1 << 20,
+    VOCAB_MERGES_MAX = 1 << 22,
+    VOCAB_PIECE_MAX = 1024, /* bytes of one token's text */
+    VOCAB_END_MAX = 64      /* the known texts (vocab_load.c) and the ids that a file can name */
+};
 
 enum vocab_kind { VOCAB_SPM, VOCAB_BPE };
 
@@ -39,7 +44,7 @@ struct vocab {
     enum vocab_kind kind;
     const char *kind_name; /* "llama" or "gpt2" */
     char pre_name[32];     /* tokenizer.ggml.pre, "" for llama */
-    uint32_t pre;          /* presplit rule of bpe.h */
+    uint32_t pre;          /* bpe: index into presplit_rules (presplit.h) */
     uint32_t n_tokens;
     int32_t bos, eos, eot, unk; /* -1: none */
     bool add_bos, add_eos;      /* what the file asks for on a prompt */
@@ -49,7 +54,8 @@ struct vocab {
     struct vocab_token *token; /* (n_tokens) */
     char *text;                /* all token texts, back to back, as in the file */
     size_t text_bytes;
-    float *score; /* (n_tokens), spm */
+    uint32_t longest; /* bytes of the longest token */
+    float *score;     /* (n_tokens), spm */
     uint32_t
         *text_slot; /* open-addressed hash: text -> id + 1; text_slots entries, a power of two */
     uint32_t text_slots;
@@ -62,7 +68,8 @@ struct vocab {
     int32_t *special;        /* ids parsed as special tokens, longest text first */
     uint32_t n_special;
     uint32_t special_first[8]; /* bit set of the first bytes of special tokens: a quick no */
-    int32_t end[8]; /* every end-of-generation id (eos, eot, <|im_end|> ...), -1 padded */
+    /* every end-of-generation id (eos, eot, <|im_end|> ...), -1 padded */
+    int32_t end[VOCAB_END_MAX];
 };
 
 /* Working memory of one encode call. Sized for texts of at most text_max bytes. */
@@ -106,6 +113,13 @@ size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char out
  * left out: vocab_decode(vocab_encode(text)) == text. Returns bytes needed; writes at most cap. */
 size_t vocab_decode(const struct vocab *vocab, const int32_t *ids, size_t n, bool special,
                     char *out, size_t cap);
+
+/* The token spelled so in the file, of whatever type; -1: none. */
+int32_t vocab_find(const struct vocab *vocab, const char *text, size_t length);
+
+/* May plain text become this token? Not control, unknown and byte tokens: they stand for something
+ * else than their spelling, and text spelled like one stays text. */
+bool vocab_is_plain(const struct vocab *vocab, int32_t id);
 
 /* Is `id` one that ends generation? */
 bool vocab_is_end(const struct vocab *vocab, int32_t id);
