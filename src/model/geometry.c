@@ -62,15 +62,14 @@ const struct architecture *architecture_find(const struct gguf *gguf, struct fau
     for (size_t i = 0; i < ARCHITECTURES; i++)
         if (gguf_string_is(name, architectures[i].name)) return &architectures[i];
 
-    char known[64] = "", shown[64];
+    char known[64] = "";
     size_t used = 0;
     for (size_t i = 0; i < ARCHITECTURES; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
                                  architectures[i].name);
     wick_assert(used < sizeof known);
-    string_copy(shown, sizeof shown, name);
     fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-              "architecture '%s' is not supported; supported are: %s", shown, known);
+              "architecture '%s' is not supported; supported are: %s", gguf_show(name).text, known);
     return NULL;
 }
 
@@ -103,7 +102,7 @@ static bool number_read(const struct gguf *gguf, const struct architecture *arch
     *out = rule->initial;
     if (!gguf_get_u32(gguf, key, out, fault)) return false;
     if (present && (*out < rule->min || *out > rule->max))
-        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llX: %s is %u, not %u to %u",
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llx: %s is %u, not %u to %u",
                          key_offset(gguf, key), key, *out, rule->min, rule->max);
     return true;
 }
@@ -118,7 +117,7 @@ static bool real_read(const struct gguf *gguf, const struct architecture *archit
     if (!gguf_get_f32(gguf, key, out, fault)) return false;
     if (*present && !(isfinite(*out) && *out > 0.0F && (double)*out < below))
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: %s is %g, not above 0 and below %g", key_offset(gguf, key),
+                         "offset 0x%llx: %s is %g, not above 0 and below %g", key_offset(gguf, key),
                          key, (double)*out, below);
     return true;
 }
@@ -155,7 +154,7 @@ static bool foreign_keys_check(const struct gguf *gguf, const struct architectur
         if (!kv_number(gguf, kv, key, &value, fault)) return false;
         if (value != foreign_keys[i].neutral)
             return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                             "offset 0x%llX: %s is %g: the model has %s, which is not supported",
+                             "offset 0x%llx: %s is %g: the model has %s, which is not supported",
                              (unsigned long long)kv->offset, key, value, foreign_keys[i].meaning);
     }
     return true;
@@ -166,7 +165,7 @@ static bool foreign_keys_check(const struct gguf *gguf, const struct architectur
 static bool rope_scaling_read(struct model_geometry *geo, const struct gguf *gguf,
                               const struct architecture *architecture, struct fault *fault) {
     enum { FACTOR_BELOW = 1 << 16 };
-    char key[KEY_BYTES], shown[32];
+    char key[KEY_BYTES];
     key_make(key, architecture, "rope.scaling.type");
     struct gguf_string type = {NULL, 0};
     if (!gguf_get_string(gguf, key, &type, fault)) return false;
@@ -183,11 +182,10 @@ static bool rope_scaling_read(struct model_geometry *geo, const struct gguf *ggu
     }
     if (gguf_string_is(type, "none")) return true;
     if (!gguf_string_is(type, "linear")) {
-        string_copy(shown, sizeof shown, type);
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: %s '%s' is not supported; supported are: none, linear, "
+                         "offset 0x%llx: %s '%s' is not supported; supported are: none, linear, "
                          "and the rope_freqs.weight tensor of Llama 3.1",
-                         key_offset(gguf, key), key, shown);
+                         key_offset(gguf, key), key, gguf_show(type).text);
     }
     if (!real_read(gguf, architecture, "rope.scaling.factor", FACTOR_BELOW, &factor, &present,
                    fault))

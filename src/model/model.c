@@ -124,14 +124,12 @@ static bool foreign_tensors_refuse(const struct model_geometry *geo, const struc
         const struct gguf_tensor *tensor = &gguf->tensor[i];
         struct gguf_string rest = {NULL, 0};
         uint32_t layer = 0;
-        int length = (int)(tensor->name.length < GGUF_NAME_MAX ? tensor->name.length
-                                                               : (size_t)GGUF_NAME_MAX);
         unsigned long long at = (unsigned long long)tensor->offset;
         if (layer_name_split(tensor->name, &layer, &rest)) {
             if (layer >= geo->n_layers)
                 return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                                 "offset 0x%llX: tensor %.*s is beyond block_count %u", at, length,
-                                 tensor->name.text, geo->n_layers);
+                                 "offset 0x%llx: tensor %s is beyond block_count %u", at,
+                                 gguf_show(tensor->name).text, geo->n_layers);
             if (rules_have(layer_rules, LAYER_RULES, rest)) continue;
         } else if (rules_have(model_rules, MODEL_RULES, tensor->name)) {
             continue;
@@ -141,8 +139,8 @@ static bool foreign_tensors_refuse(const struct model_geometry *geo, const struc
             if (meaning == NULL && name_has(tensor->name, foreign_tensors[f].part))
                 meaning = foreign_tensors[f].meaning;
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: tensor %.*s is not one of architecture '%s'%s%s%s", at,
-                         length, tensor->name.text, geo->architecture,
+                         "offset 0x%llx: tensor %s is not one of architecture '%s'%s%s%s", at,
+                         gguf_show(tensor->name).text, geo->architecture,
                          meaning != NULL ? ": the model has " : "", meaning != NULL ? meaning : "",
                          meaning != NULL ? ", which is not supported" : "");
     }
@@ -159,19 +157,19 @@ static bool tensor_bind(struct model_tensor *out, const struct gguf *gguf, const
     if (tensor->dims[0] != cols || tensor->dims[1] != rows || tensor->dims[2] != 1 ||
         tensor->dims[3] != 1)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: tensor %s is %llu x %llu x %llu x %llu, but the geometry "
+                         "offset 0x%llx: tensor %s is %llu x %llu x %llu x %llu, but the geometry "
                          "implies %u x %u",
                          at, name, (unsigned long long)tensor->dims[0],
                          (unsigned long long)tensor->dims[1], (unsigned long long)tensor->dims[2],
                          (unsigned long long)tensor->dims[3], cols, rows);
     const struct quant_info *info = quant_info((uint32_t)tensor->type);
     if (info == NULL || info->expand == NULL || (rows == 1 && tensor->type != QUANT_F32))
-        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llX: tensor %s has type %s%s",
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llx: tensor %s has type %s%s",
                          at, name, info == NULL ? "unknown" : info->name,
                          rows == 1 ? ", but norms, biases and frequencies must be F32"
                                    : ", which is not supported");
     if (tensor->data == NULL)
-        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llX: tensor %s has no data", at,
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llx: tensor %s has no data", at,
                          name);
     *out = (struct model_tensor){.data = tensor->data,
                                  .type = tensor->type,
@@ -230,14 +228,14 @@ static bool vocab_read(struct model_geometry *geo, const struct gguf *gguf, stru
     uint64_t rows = embedding->dims[1];
     if (rows == 0 || rows > MODEL_VOCAB_MAX)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: tensor token_embd.weight has %llu rows, not 1 to %d", at,
+                         "offset 0x%llx: tensor token_embd.weight has %llu rows, not 1 to %d", at,
                          (unsigned long long)rows, (int)MODEL_VOCAB_MAX);
     geo->vocab = (uint32_t)rows;
     const struct gguf_kv *tokens = NULL;
     if (!gguf_get_array(gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, fault)) return false;
     if (tokens != NULL && tokens->count > rows)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                         "offset 0x%llX: tensor token_embd.weight has %llu rows, but the tokenizer "
+                         "offset 0x%llx: tensor token_embd.weight has %llu rows, but the tokenizer "
                          "has %llu tokens",
                          at, (unsigned long long)rows, (unsigned long long)tokens->count);
     return true;
@@ -264,7 +262,7 @@ static bool rope_freqs_check(const struct model_tensor *freqs, struct fault *fau
         memcpy(&value, freqs->data + (size_t)i * sizeof value, sizeof value);
         if (!(isfinite(value) && value > 0.0F))
             return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
-                             "offset 0x%llX: rope_freqs.weight[%u] is %g, not a positive number",
+                             "offset 0x%llx: rope_freqs.weight[%u] is %g, not a positive number",
                              (unsigned long long)freqs->data_offset + i * sizeof value, i,
                              (double)value);
     }
