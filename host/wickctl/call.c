@@ -1,0 +1,141 @@
+#include "call.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "wire/frame.h"
+
+bool call_param_set(struct call *call, const char *name, const char *value) {
+    size_t at = call->n_params;
+    if (strcmp(name, "stop") != 0 || !*value)
+        for (size_t i = 0; i < call->n_params; i++)
+            if (strcmp(call->param[i].name, name) == 0) at = i;
+    if (!*value) {
+        if (at == call->n_params) return true;
+        call->n_params--;
+        memmove(&call->param[at], &call->param[at + 1],
+                (call->n_params - at) * sizeof call->param[0]);
+        return true;
+    }
+    if (at == CALL_PARAMS_MAX) return false;
+    call->param[at] = (struct call_param){name, value};
+    if (at == call->n_params) call->n_params++;
+    return true;
+}
+
+enum ctl_exit call_text_read(const struct call *call, const char **text, size_t *length) {
+    static char input[ENGINE_TEXT_MAX + 1];
+    if (call->text && strcmp(call->text, "-") != 0) {
+        *text = call->text;
+        *length = strlen(call->text);
+        return CTL_OK;
+    }
+    if (!call->text && isatty(STDIN_FILENO)) {
+        fprintf(stderr, "wickctl: no text given; write it after the command, or pipe it in\n");
+        return CTL_USAGE;
+    }
+    size_t n = 0;
+    while (n < sizeof input) {
+        ssize_t got = read(STDIN_FILENO, input + n, sizeof input - n);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            fprintf(stderr, "wickctl: cannot read stdin: %s\n", strerror(errno));
+            return CTL_USAGE;
+        }
+        if (got == 0) break;
+        n += (size_t)got;
+    }
+    if (n == sizeof input) {
+        fprintf(stderr,
+                "wickctl: the text on stdin is longer than %d bytes, the most a prompt "
+                "may have\n",
+                ENGINE_TEXT_MAX);
+        return CTL_USAGE;
+    }
+    if (n > 0 && input[n - 1] == '\n') n--;
+    *text = input;
+    *length = n;
+    return CTL_OK;
+}
+
+/* VERB tag name=value ... into line. Returns its length, 0 when it does not fit. */
+static size_t head_write(const struct call *call, const char *verb, unsigned tag,
+                         char line[FRAME_LINE_MAX]) {
+    size_t n = (size_t)snprintf(line, FRAME_LINE_MAX, "%s %u", verb, tag);
+    for (size_t i = 0; i < call->n_params; i++) {
+        const struct call_param *param = &call->param[i];
+        size_t length = strlen(param->value), used;
+        if (n + strlen(param->name) + 4 >= FRAME_LINE_MAX) return 0;
+        n += (size_t)snprintf(line + n, FRAME_LINE_MAX - n, " %s=\"", param->name);
+        n += frame_escape(param->value, length, line + n, FRAME_LINE_MAX - 2 - n, &used);
+        if (used < length) return 0;
+        line[n++] = '"';
+    }
+    return n;
+}
+
+/* The whole text in PUTs, each acknowledged. */
+static enum ctl_exit text_stage(struct session *session, unsigned tag, const char *text,
+                                size_t length) {
+    while (length > 0) {
+        char line[FRAME_LINE_MAX];
+        size_t used;
+        size_t n = (size_t)snprintf(line, sizeof line, "PUT %u \"", tag);
+        n += frame_escape(text, length, line + n, sizeof line - 2 - n, &used);
+        line[n++] = '"';
+        line[n++] = '\n';
+        if (!link_send(&session->link, line, n)) return session_lost(session);
+        struct reply reply;
+        enum ctl_exit status = session_reply(session, tag, SESSION_ANSWER_MS, &reply);
+        if (status == CTL_OK && reply.code >= 400) status = session_refused(session, &reply);
+        if (status != CTL_OK) return status;
+        text += used;
+        length -= used;
+    }
+    return CTL_OK;
+}
+
+static enum ctl_exit head_refuse(void) {
+    fprintf(stderr,
+            "wickctl: the parameters do not fit a line of %d bytes; shorten the stop "
+            "strings\n",
+            FRAME_LINE_MAX);
+    return CTL_USAGE;
+}
+
+enum ctl_exit call_send_staged(const struct call *call, struct session *session, const char *verb,
+                               unsigned tag, const char *text, size_t length) {
+    char line[FRAME_LINE_MAX];
+    size_t n = head_write(call, verb, tag, line);
+    if (n == 0) return head_refuse();
+    enum ctl_exit status = text_stage(session, tag, text, length);
+    if (status != CTL_OK) return status;
+    line[n++] = '\n';
+    return link_send(&session->link, line, n) ? CTL_OK : session_lost(session);
+}
+
+enum ctl_exit call_send(const struct call *call, struct session *session, const char *verb,
+                        unsigned tag, const char *text, size_t length) {
+    enum { AROUND = sizeof " \"\"\n" - 1 };
+    char line[FRAME_LINE_MAX];
+    size_t n = head_write(call, verb, tag, line), used = 0;
+    if (n == 0) return head_refuse();
+    if (n + AROUND < sizeof line) {
+        size_t room = sizeof line - n - AROUND;
+        size_t more = frame_escape(text, length, line + n + 2, room, &used);
+        if (used == length) {
+            line[n] = ' ';
+            line[n + 1] = '"';
+            n += 2 + more;
+            line[n++] = '"';
+            line[n++] = '\n';
+            return link_send(&session->link, line, n) ? CTL_OK : session_lost(session);
+        }
+    }
+    const char *staged = strcmp(verb, "GEN") == 0 ? "RUN" : verb;
+    return call_send_staged(call, session, staged, tag, text, length);
+}

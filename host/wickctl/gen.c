@@ -1,0 +1,164 @@
+/* gen, score: jobs, streamed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "json.h"
+
+enum { GEN_TAG = 1 }; /* one job at a time on a connection of our own */
+
+/* What a terminal would take for commands is shown as '?'; a model may write anything. */
+static void text_show(const struct reply_item *text, bool terminal) {
+    for (size_t i = 0; i < text->length; i++) {
+        unsigned char c = (unsigned char)text->value[i];
+        bool control = (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
+        putchar(terminal && control ? '?' : c);
+    }
+}
+
+static void event_print_json(const char *event, const struct reply *reply) {
+    printf("{\"event\":\"%s\"", event);
+    if (reply->code == 151 || reply->code == 152) {
+        const struct reply_item *index = reply_word(reply, 0), *text = reply_word(reply, 1);
+        printf(",\"index\":%s,\"text\":", index->value);
+        json_text(text->value, text->length);
+    }
+    json_fields(reply);
+    puts("}");
+    fflush(stdout);
+}
+
+static void summary_print(const struct call *call, const struct reply *end, const char *seed,
+                          const char *prompt_tokens) {
+    const char *match = reply_value(end, "match", NULL);
+    if (call->color) fputs("\033[2m", stderr);
+    fprintf(stderr, "[%s tokens, %s", reply_value(end, "tokens", "?"),
+            reply_value(end, "stop", "?"));
+    if (match) fprintf(stderr, " \"%s\"", match);
+    fprintf(stderr, "; prompt %s tokens in %s ms; %s tokens/s; seed %s]", prompt_tokens,
+            reply_value(end, "prompt_ms", "?"), reply_value(end, "tokens_per_s", "?"), seed);
+    fputs(call->color ? "\033[0m\n" : "\n", stderr);
+}
+
+/* What a stream remembers between its lines. */
+struct stream {
+    bool terminal; /* stdout is one */
+    bool at_line_start;
+    bool stopping; /* STOP was sent */
+    char seed[24];
+    char prompt_tokens[16];
+};
+
+static void stream_started(struct stream *stream, const struct reply *reply) {
+    snprintf(stream->seed, sizeof stream->seed, "%s", reply_value(reply, "seed", "?"));
+    snprintf(stream->prompt_tokens, sizeof stream->prompt_tokens, "%s",
+             reply_value(reply, "prompt_tokens", "?"));
+}
+
+/* False: stdout is gone. */
+static bool stream_token(struct stream *stream, const struct reply *reply) {
+    const struct reply_item *text = reply_word(reply, 1);
+    if (!text || text->length == 0) return true;
+    text_show(text, stream->terminal);
+    stream->at_line_start = text->value[text->length - 1] == '\n';
+    return fflush(stdout) == 0;
+}
+
+/* Sends STOP once; a second wish to stop is not to be waited for. */
+static bool stream_stop(struct stream *stream, struct session *session) {
+    if (stream->stopping) return false;
+    stream->stopping = true;
+    return link_print(&session->link, "STOP %d", GEN_TAG);
+}
+
+static enum ctl_exit stream_end(const struct call *call, struct stream *stream,
+                                const struct reply *reply) {
+    if (call->json) {
+        event_print_json("end", reply);
+    } else {
+        if (stream->terminal && !stream->at_line_start) putchar('\n');
+        fflush(stdout);
+        if (!call->quiet) summary_print(call, reply, stream->seed, stream->prompt_tokens);
+    }
+    return strcmp(reply_value(reply, "stop", ""), "CANCELLED") == 0 ? CTL_CANCELLED : CTL_OK;
+}
+
+enum ctl_exit gen_stream(const struct call *call, struct session *session, const char *prompt,
+                         size_t length, bool echo) {
+    struct stream stream = {.terminal = isatty(STDOUT_FILENO), .seed = "?", .prompt_tokens = "?"};
+    enum ctl_exit status = call_send(call, session, "GEN", GEN_TAG, prompt, length);
+    if (status == CTL_CANCELLED) (void)link_print(&session->link, "STOP %d", GEN_TAG);
+    if (status != CTL_OK) return status;
+    bool echoed = !echo || call->json;
+    for (;;) {
+        struct reply reply;
+        status = session_reply(session, GEN_TAG, -1, &reply);
+        if (status == CTL_CANCELLED && stream_stop(&stream, session)) continue;
+        if (status == CTL_OK && reply.code >= 400) {
+            if (stream.terminal && !stream.at_line_start && echoed) putchar('\n');
+            fflush(stdout);
+            return session_refused(session, &reply);
+        }
+        if (status != CTL_OK) return status;
+        if (!reply_split(&reply)) continue;
+        if (reply.code == 150) stream_started(&stream, &reply);
+        if (!echoed) {
+            struct reply_item item = {.value = prompt, .length = length};
+            text_show(&item, stream.terminal);
+            echoed = true;
+        }
+        if (reply.code == 250) return stream_end(call, &stream, &reply);
+        if (call->json) event_print_json(reply.code == 150 ? "started" : "token", &reply);
+        bool shown = call->json || reply.code != 151 || stream_token(&stream, &reply);
+        if (!shown && !stream.stopping && !stream_stop(&stream, session)) return CTL_LOST;
+    }
+}
+
+enum ctl_exit gen_command(struct call *call, struct session *session) {
+    const char *prompt;
+    size_t length;
+    enum ctl_exit status = call_text_read(call, &prompt, &length);
+    if (status != CTL_OK) return status;
+    link_catch_interrupt();
+    status = session_open(session, call->address, 0);
+    if (status != CTL_OK) return status;
+    return gen_stream(call, session, prompt, length, false);
+}
+
+enum ctl_exit score_command(struct call *call, struct session *session) {
+    const char *text;
+    size_t length;
+    enum ctl_exit status = call_text_read(call, &text, &length);
+    if (status != CTL_OK) return status;
+    status = session_open(session, call->address, 0);
+    if (status == CTL_OK) status = call_send(call, session, "SCORE", GEN_TAG, text, length);
+    while (status == CTL_OK) {
+        struct reply reply;
+        status = session_reply(session, GEN_TAG, -1, &reply);
+        if (status != CTL_OK) break;
+        if (reply.code >= 400) return session_refused(session, &reply);
+        if (!reply_split(&reply)) continue;
+        const struct reply_item *index = reply_word(&reply, 0), *piece = reply_word(&reply, 1);
+        if (call->json) {
+            event_print_json(reply.code == 250   ? "end"
+                             : reply.code == 150 ? "started"
+                                                 : "score",
+                             &reply);
+        } else if (reply.code == 152) {
+            printf("%5s %7s %10s  ", index ? index->value : "", reply_value(&reply, "id", ""),
+                   reply_value(&reply, "logprob", ""));
+            if (piece) json_text(piece->value, piece->length);
+            putchar('\n');
+        }
+        if (reply.code != 250) continue;
+        if (!call->json)
+            printf("%s tokens, log-probability %s, perplexity %s\n",
+                   reply_value(&reply, "tokens", "?"), reply_value(&reply, "logprob_sum", "?"),
+                   reply_value(&reply, "perplexity", "?"));
+        return strcmp(reply_value(&reply, "stop", ""), "CANCELLED") == 0 ? CTL_CANCELLED : CTL_OK;
+    }
+    return status;
+}

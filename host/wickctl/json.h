@@ -1,0 +1,19 @@
+/* json: one object a line on stdout. */
+#ifndef WICKCTL_JSON_H
+#define WICKCTL_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "reply.h"
+
+/* Text as a JSON string; bytes that are not UTF-8 become U+FFFD. */
+void json_text(const char *bytes, size_t length);
+
+/* An item's value: a number, true or false where the name is known to be such, else a string. */
+void json_value(const struct reply_item *item);
+
+/* , "name": value for every field of the reply. */
+void json_fields(const struct reply *reply);
+
+#endif

@@ -1,0 +1,153 @@
+#include "session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "json.h"
+
+enum ctl_exit session_lost(const struct session *session) {
+    fprintf(stderr, "wickctl: connection to %s lost before the answer was complete\n",
+            session->address);
+    return CTL_LOST;
+}
+
+static enum ctl_exit session_silent(const struct session *session, int waited_ms) {
+    fprintf(stderr, "wickctl: no answer from %s within %d s; %s\n", session->address,
+            waited_ms / 1000,
+            session->link.tty ? "check the cable, the baud rate and that wick listens on that tty"
+                              : "is that a wick?");
+    return CTL_NO_CONNECTION;
+}
+
+enum ctl_exit session_refused(const struct session *session, struct reply *reply) {
+    if (!reply_split(reply) || !reply_word(reply, 0)) {
+        fprintf(stderr, "wickctl: %s answers with error %d\n", session->address, reply->code);
+        return reply->code >= 500 ? CTL_SERVER_ERROR : CTL_REFUSED;
+    }
+    const struct reply_item *text = reply_word(reply, 1);
+    const char *retriable = reply_value(reply, "retriable", "0");
+    fprintf(stderr, "wickctl: %s (%d)", reply_word(reply, 0)->value, reply->code);
+    if (text) fprintf(stderr, ": %s", text->value);
+    const char *mark = text ? "; " : ": ";
+    for (size_t i = 0; i < reply->n_items; i++) {
+        const struct reply_item *item = &reply->item[i];
+        if (!item->name || strcmp(item->name, "retriable") == 0) continue;
+        fprintf(stderr, "%s%s=%s", mark, item->name, item->value);
+        mark = ", ";
+    }
+    fputs(strcmp(retriable, "1") == 0 ? " (may work later)\n" : "\n", stderr);
+    if (session->json) {
+        printf("{\"event\":\"error\",\"code\":%d,\"error\":", reply->code);
+        json_text(reply_word(reply, 0)->value, reply_word(reply, 0)->length);
+        if (text) {
+            fputs(",\"message\":", stdout);
+            json_text(text->value, text->length);
+        }
+        json_fields(reply);
+        if (!reply_find(reply, "retriable")) fputs(",\"retriable\":false", stdout);
+        puts("}");
+    }
+    return reply->code >= 500 ? CTL_SERVER_ERROR : CTL_REFUSED;
+}
+
+enum ctl_exit session_reply(struct session *session, unsigned tag, int timeout_ms,
+                            struct reply *reply) {
+    for (;;) {
+        char *line;
+        switch (link_read(&session->link, -1, timeout_ms, &line)) {
+        case LINK_INTERRUPT:
+            return CTL_CANCELLED;
+        case LINK_TIMEOUT:
+            return session_silent(session, timeout_ms);
+        case LINK_CLOSED:
+            return session_lost(session);
+        case LINK_INPUT:
+        case LINK_LINE:
+            break;
+        }
+        if (!reply_parse(reply, line)) continue; /* noise on a serial line */
+        if (reply->tag == tag && reply->code != 230 && (tag || reply->code >= 200)) return CTL_OK;
+        /* The server has no line for our tag any more when it ends or misread the request. */
+        if (reply->tag == 0 && tag && reply->code >= 400) return session_refused(session, reply);
+        if (reply->tag == 0 && reply->code == 261) return session_lost(session);
+    }
+}
+
+enum ctl_exit session_ask(struct session *session, const char *line, struct reply *reply) {
+    if (!link_print(&session->link, "%s", line)) return session_lost(session);
+    enum ctl_exit status = session_reply(session, 0, SESSION_ANSWER_MS, reply);
+    if (status == CTL_OK && reply->code >= 400) return session_refused(session, reply);
+    return status;
+}
+
+/* A tty carries no connections: whatever an earlier user left is ended with BYE, and only what
+ * follows the answer to that is ours. */
+static enum ctl_exit tty_greet(struct session *session) {
+    struct reply reply;
+    for (int i = 0; i < SESSION_TTY_TRIES; i++) {
+        if (!link_print(&session->link, "\nBYE\nHELLO proto=1")) return session_lost(session);
+        bool fresh = false;
+        char *line;
+        for (;;) {
+            enum link_status status = link_read(&session->link, -1, 1000, &line);
+            if (status == LINK_INTERRUPT) return CTL_CANCELLED;
+            if (status == LINK_CLOSED) return session_lost(session);
+            if (status == LINK_TIMEOUT) break;
+            if (!reply_parse(&reply, line)) continue;
+            fresh = fresh || reply.code == 221;
+            if (fresh && reply.code == 220) return CTL_OK;
+        }
+    }
+    return session_silent(session, SESSION_TTY_TRIES * 1000);
+}
+
+static enum ctl_exit greet(struct session *session) {
+    if (session->link.tty) return tty_greet(session);
+    struct reply reply;
+    char *line;
+    switch (link_read(&session->link, -1, SESSION_ANSWER_MS, &line)) {
+    case LINK_INTERRUPT:
+        return CTL_CANCELLED;
+    case LINK_TIMEOUT:
+        return session_silent(session, SESSION_ANSWER_MS);
+    case LINK_LINE:
+        break;
+    default:
+        return session_lost(session);
+    }
+    if (!reply_parse(&reply, line) || (reply.code != 220 && reply.code < 400)) {
+        fprintf(stderr, "wickctl: what listens at %s does not speak wick's protocol: \"%.60s\"\n",
+                session->address, line);
+        return CTL_NO_CONNECTION;
+    }
+    if (reply.code >= 400) return session_refused(session, &reply);
+    if (!reply_split(&reply) || strcmp(reply_value(&reply, "proto", "1"), "1") != 0) {
+        fprintf(stderr, "wickctl: %s speaks protocol %s, this wickctl speaks 1\n", session->address,
+                reply_value(&reply, "proto", "?"));
+        return CTL_NO_CONNECTION;
+    }
+    return CTL_OK;
+}
+
+enum ctl_exit session_open(struct session *session, const char *address, int wait_ms) {
+    enum { RETRY_MS = 100 };
+    char error[LINK_ERROR_BYTES];
+    session->address = address;
+    while (!link_open(&session->link, address, error)) {
+        if (wait_ms <= 0) {
+            fprintf(stderr, "wickctl: %s\n", error);
+            return CTL_NO_CONNECTION;
+        }
+        struct timespec pause = {.tv_nsec = RETRY_MS * 1000000L};
+        nanosleep(&pause, NULL);
+        wait_ms -= RETRY_MS;
+    }
+    return greet(session);
+}
+
+void session_close(struct session *session) {
+    /* On a tty nothing else tells the server that we are gone. */
+    if (session->link.tty && session->link.fd >= 0) (void)link_print(&session->link, "BYE");
+    link_close(&session->link);
+}
