@@ -6,15 +6,15 @@ MAKEFLAGS += --no-builtin-rules
 BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
-MODEL   ?= images/tales-4m-Q8_0.gguf
+MODEL   ?= $(or $(model),images/tales-4m-Q8_0.gguf)
 
 MUSL_CC ?= musl-gcc
 GNU_CC  ?= gcc
 AR      ?= ar
 
-# V=1 shows commands instead of one short line for each.
+# V=1 shows commands instead of one short line for each; make -s shows neither.
 Q   := $(if $(filter 1,$(V)),,@)
-say  = $(if $(Q),@printf '  %-7s %s\n' $(1) $(2))
+say  = $(if $(and $(Q),$(if $(findstring s,$(firstword -$(MAKEFLAGS))),,1)),@printf '  %-7s %s\n' $(1) $(2))
 
 # --- flags ------------------------------------------------------------------------------------
 
@@ -124,9 +124,23 @@ check: deps-check ## install what is missing, build everything, run every test
 bench: all ## measure decode and prompt speed on the demo model
 	$(Q)$(BUILD)/wick-lab bench model=$(MODEL)
 
+# One stamp a source, so that lint runs in parallel and only over what changed.
+FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
+             $(wildcard src/*/*.h src/*/*.inc host/*/*.h tests/unit/*.h)
+LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
+
 .PHONY: lint
 lint: deps-lint ## clang-format and clang-tidy, no finding allowed
-	$(Q)tests/lint.sh $(LIB_SRC) $(MAIN_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC)
+	$(Q)clang-format --dry-run -Werror $(FORMATTED)
+	$(Q)$(MAKE) --no-print-directory lint-tidy
+.PHONY: lint-tidy
+lint-tidy: $(LINTED)
+	@echo "lint: no finding in $(words $(LINTED)) sources"
+$(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE -Isrc $(call isa_flags,$<) 2>$@.log
+	@touch $@
 
 # --- use --------------------------------------------------------------------------------------
 

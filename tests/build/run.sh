@@ -1,0 +1,134 @@
+#!/bin/sh
+# Checks of the built programs: what is linked in, what each segment may do, how large they are, and
+# that another directory gives the same bytes. Ends with: N passed, N failed, N skipped.
+set -u
+build=${BUILD:-build}
+wick=$build/wick
+size_max=$((512 * 1024)) # bytes of wick without kernels
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+# check NAME COMMAND...: passes when the command does; what it prints is shown when it fails.
+check() {
+    name=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok   $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $name"
+        sed 's/^/     /' "$work/out"
+    fi
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "skip $1: $2"
+}
+
+has_no_interpreter() {
+    readelf -lW "$1" >"$work/headers" || return 1
+    ! grep -E 'INTERP|DYNAMIC' "$work/headers"
+}
+
+# The three segments of linker/wick.ld, in that order, and nothing else to load.
+segments_are_r_rx_rw() {
+    flags=$(readelf -lW "$wick" | awk '$1 == "LOAD" {
+        f = ""; for (i = 7; i < NF; i++) f = f $i; printf "%s ", f }')
+    echo "segments: $flags"
+    [ "$flags" = "R RE RW " ]
+}
+
+stack_is_not_executable() {
+    readelf -lW "$1" | grep GNU_STACK | tee "$work/stack" | grep -q 'RW ' &&
+        ! grep -q 'RWE' "$work/stack"
+}
+
+# Names of C libraries for memory from the heap, for resolvers and for loading code at run time.
+forbidden='(__libc_|__simple_|__malloc_|__)?(malloc|calloc|realloc|reallocarray|free|memalign|aligned_alloc|posix_memalign|valloc|strdup|getaddrinfo|gethostbyname|dlopen|dlsym)(_impl|_usable_size)?'
+
+forbidden_symbols() {
+    nm "$1" | awk '{ print $NF }' | grep -Ex "$forbidden"
+}
+
+links_nothing_forbidden() {
+    nm "$wick" | grep -q ' T main$' || { echo "no symbol table: nothing was checked"; return 1; }
+    ! forbidden_symbols "$wick"
+}
+
+# A check that cannot fail is none: the same pattern must find what a program with a heap links.
+pattern_finds_a_heap() {
+    printf '#include <stdlib.h>\nint main(int n, char **v) { return realloc(v, n) != 0; }\n' \
+        >"$work/heap.c"
+    ${MUSL_CC:-musl-gcc} -static "$work/heap.c" -o "$work/heap" || return 1
+    forbidden_symbols "$work/heap" | grep -x realloc
+}
+
+is_small_enough() {
+    bytes=$(stat -c %s "$wick")
+    echo "$bytes bytes, at most $size_max"
+    [ "$bytes" -lt "$size_max" ]
+}
+
+# The build that was just made against one in a directory with another, longer name.
+other_directory_gives_the_same_bytes() {
+    other=$work/a-directory-with-another-name
+    mkdir -p "$other"
+    cp -r Makefile linker src "$other/" || return 1
+    (unset MAKEFLAGS MFLAGS BUILD && cd "$other" && make -s -j2 build/wick) || return 1
+    cmp "$wick" "$other/build/wick"
+}
+
+build_id_is_the_one_in_the_note() {
+    id=$(readelf -n "$wick" | sed -n 's/.*Build ID: //p')
+    [ "${#id}" -eq 40 ] || { echo "no build id"; return 1; }
+    "$wick" --version | grep -F "$id"
+}
+
+install_puts_all_programs_in_place() {
+    (unset MAKEFLAGS MFLAGS && make -s BUILD="$build" install DESTDIR="$work/root" PREFIX=/usr) ||
+        return 1
+    for program in wick wick-lab wickctl; do
+        [ -x "$work/root/usr/bin/$program" ] || { echo "no $program"; return 1; }
+        cmp "$build/$program" "$work/root/usr/bin/$program" || return 1
+    done
+}
+
+# An empty root directory: nothing but the program itself is there to be found.
+runs_in_an_empty_root() {
+    mkdir -p "$work/empty"
+    cp "$1" "$work/empty/program"
+    env -i "$(command -v chroot)" "$work/empty" /program --help
+}
+
+check pattern_of_forbidden_symbols_finds_a_heap pattern_finds_a_heap
+if [ -x "$wick" ]; then
+    check wick_segments_are_r_rx_rw segments_are_r_rx_rw
+    check wick_links_no_heap_resolver_or_loader links_nothing_forbidden
+    check wick_is_under_512_kb is_small_enough
+    check wick_tells_its_build_id build_id_is_the_one_in_the_note
+    check wick_is_the_same_built_in_another_directory other_directory_gives_the_same_bytes
+else
+    skip wick "not built"
+fi
+for program in wick wick-lab wickctl; do
+    if [ ! -x "$build/$program" ]; then
+        skip "$program" "not built"
+        continue
+    fi
+    check "${program}_is_static" has_no_interpreter "$build/$program"
+    check "${program}_stack_is_not_executable" stack_is_not_executable "$build/$program"
+    if [ "$(id -u)" -eq 0 ]; then
+        check "${program}_runs_in_an_empty_root" runs_in_an_empty_root "$build/$program"
+    else
+        skip "${program}_runs_in_an_empty_root" "chroot needs root"
+    fi
+done
+if [ -x "$wick" ] && [ -x "$build/wick-lab" ] && [ -x "$build/wickctl" ]; then
+    check install_puts_all_programs_in_place install_puts_all_programs_in_place
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
