@@ -55,7 +55,7 @@ struct exact {
     double *gate, *up;    /* (rows, ffn) */
     float *logits;        /* (logits_max, vocab) */
     uint32_t *logits_row; /* (logits_max) the row of the batch behind each */
-    float *staging;       /* (rows, max(widest, padded ctx)) what a tap is shown */
+    float *staging; /* what a tap is shown: (rows, max(widest, padded ctx)) with limits.taps */
     size_t staging_values;
 
     /* Scratch of each thread. */

@@ -71,6 +71,7 @@ struct backend_limits {
     uint32_t logits_max; /* rows of a batch that may want logits */
     uint32_t threads;    /* team size, the calling thread included */
     uint32_t kv_type;    /* enum config_kv (base/config.h) */
+    bool taps;           /* room for what only taps need to see is carved as well */
 };
 
 struct backend {

@@ -26,13 +26,19 @@ struct engine {
     const struct config *config;
     const uint8_t *file; /* the mapping; NULL once everything is loaded */
     uint64_t file_bytes;
-    uint32_t ctx; /* tokens of one sequence, as chosen */
+    uint32_t ctx;   /* tokens of one sequence, as chosen */
+    uint32_t slots; /* sequences at once */
     uint32_t n_pages;
+    bool taps; /* set before engine_carve: the backend makes room for taps */
     struct gguf gguf;
     struct model model;
     struct vocab vocab;
     struct vocab_scratch scratch;
     struct backend *backend;
+    /* loading */
+    uint32_t stage;
+    struct batch warm_up; /* one row: the first forward pass */
+    uint32_t warm_up_page;
 };
 
 /* Opens and maps the file of config->model, parses it, binds the model. The engine struct is big:

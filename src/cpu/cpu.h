@@ -1,0 +1,21 @@
+/* cpu: the front door of the CPU backend: picks exact or fast, and the instruction set. */
+#ifndef WICK_CPU_CPU_H
+#define WICK_CPU_CPU_H
+
+#include "base/arena.h"
+#include "base/fault.h"
+#include "engine/backend.h"
+#include "model/model.h"
+
+/* Is `isa` ("auto", "exact", "sse2", ...) something this machine can run? INVALID_REQUEST says why
+ * not. */
+bool cpu_check(const char *isa, struct fault *fault);
+
+/* Measures or takes. NULL while measuring. `isa` has passed cpu_check. */
+struct backend *cpu_carve(const char *isa, const struct model *model,
+                          const struct backend_limits *limits, struct arena *arena);
+
+/* Processors this process may run on. */
+uint32_t cpu_count(void);
+
+#endif

@@ -1,0 +1,284 @@
+#include "cpu/fast.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/panic.h"
+#include "cpu/fast_state.h"
+#include "cpu/isa.h"
+
+static struct fast_widths fast_widths_of(const struct model_geometry *geo,
+                                         const struct backend_limits *limits) {
+    struct fast_widths w = {.dim = geo->dim,
+                            .q = geo->n_heads * geo->head_dim,
+                            .kv = geo->n_kv_heads * geo->head_dim,
+                            .ffn = geo->ffn,
+                            .group = geo->n_heads / geo->n_kv_heads};
+    w.dim_pad = (uint32_t)round_up(w.dim, PACK_BLOCK);
+    w.q_pad = (uint32_t)round_up(w.q, PACK_BLOCK);
+    w.kv_pad = (uint32_t)round_up(w.kv, PACK_BLOCK);
+    w.ffn_pad = (uint32_t)round_up(w.ffn, PACK_BLOCK);
+    w.vocab_pad = (uint32_t)round_up(geo->vocab, PACK_ROWS);
+    w.group_blocks = (w.group + ATTEND_HEADS - 1) / ATTEND_HEADS;
+    w.scores = (uint32_t)round_up(limits->ctx, 16);
+    return w;
+}
+
+static void *fast_take(struct arena *arena, size_t count, size_t size) {
+    return arena_take(arena, count * size, ARENA_ALIGN);
+}
+
+static float *fast_take_floats(struct arena *arena, size_t count) {
+    return fast_take(arena, count, sizeof(float));
+}
+
+static struct activations fast_take_activations(struct arena *arena, uint32_t rows,
+                                                uint32_t stride) {
+    struct activations a = {.stride = stride};
+    a.f = fast_take_floats(arena, (size_t)rows * stride);
+    a.q = fast_take(arena, (size_t)rows * stride, 1);
+    a.scale = fast_take_floats(arena, (size_t)rows * (stride / 32));
+    a.sum16 = fast_take(arena, (size_t)rows * (stride / 16), sizeof(int32_t));
+    return a;
+}
+
+static struct packed_matrix fast_take_matrix(struct arena *arena, const struct model_tensor *t) {
+    struct packed_matrix matrix = pack_describe(t);
+    matrix.panels = arena_take(arena, pack_matrix_bytes(&matrix), ARENA_ALIGN);
+    return matrix;
+}
+
+static float *fast_take_bias(struct arena *arena, const struct model_tensor *t) {
+    return t->data == NULL ? NULL : fast_take_floats(arena, round_up(t->cols, PACK_ROWS));
+}
+
+static void fast_carve_weights(struct fast *f, const struct model *model, struct arena *arena) {
+    arena_section(arena, "packed weights");
+    for (uint32_t i = 0; i < model->geo.n_layers; i++) {
+        const struct model_layer *from = &model->layer[i];
+        struct fast_layer layer = {
+            .q = fast_take_matrix(arena, &from->q),
+            .k = fast_take_matrix(arena, &from->k),
+            .v = fast_take_matrix(arena, &from->v),
+            .attn_out = fast_take_matrix(arena, &from->attn_out),
+            .gate = fast_take_matrix(arena, &from->gate),
+            .up = fast_take_matrix(arena, &from->up),
+            .down = fast_take_matrix(arena, &from->down),
+            .attn_norm = fast_take_floats(arena, f->width.dim_pad),
+            .ffn_norm = fast_take_floats(arena, f->width.dim_pad),
+            .q_bias = fast_take_bias(arena, &from->q_bias),
+            .k_bias = fast_take_bias(arena, &from->k_bias),
+            .v_bias = fast_take_bias(arena, &from->v_bias),
+        };
+        if (f->layer != NULL) f->layer[i] = layer;
+    }
+    f->output = fast_take_matrix(arena, &model->output);
+    f->output_norm = fast_take_floats(arena, f->width.dim_pad);
+    if (!model->geo.tied) {
+        f->token_embd = arena_take(arena, model->token_embd.bytes, ARENA_ALIGN);
+        f->token_embd_row_bytes = model->token_embd.bytes / model->token_embd.rows;
+    }
+}
+
+static void fast_carve_activations(struct fast *f, const struct model_geometry *geo,
+                                   struct arena *arena) {
+    const struct fast_widths *w = &f->width;
+    uint32_t rows = f->limits.rows_max, threads = f->limits.threads;
+    arena_section(arena, "activations");
+    f->rope_frequency = fast_take(arena, geo->rope_dim / 2, sizeof(double));
+    f->x = fast_take_floats(arena, (size_t)rows * w->dim_pad);
+    f->norm = fast_take_activations(arena, rows, w->dim_pad);
+    f->q = fast_take_floats(arena, (size_t)rows * w->q_pad);
+    f->k = fast_take_floats(arena, (size_t)rows * w->kv_pad);
+    f->v = fast_take_floats(arena, (size_t)rows * w->kv_pad);
+    f->attn = fast_take_activations(arena, rows, w->q_pad);
+    f->ffn = fast_take_activations(arena, rows, w->ffn_pad);
+    f->last = fast_take_activations(arena, f->limits.logits_max, w->dim_pad);
+    f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
+    f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
+    f->logits = fast_take_floats(arena, (size_t)f->limits.logits_max * w->vocab_pad);
+    f->scores = fast_take_floats(arena, (size_t)threads * ATTEND_HEADS * w->scores);
+    f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * PACK_ROWS);
+    if (!f->limits.taps) return;
+    f->tapped.out = fast_take_floats(arena, (size_t)rows * w->dim_pad);
+    f->tapped.gate = fast_take_floats(arena, (size_t)rows * w->ffn_pad);
+    f->tapped.up = fast_take_floats(arena, (size_t)rows * w->ffn_pad);
+    size_t weights = (size_t)geo->n_heads * rows * round_up(f->limits.ctx, 256);
+    f->tapped.attn_weights = fast_take_floats(arena, weights);
+    size_t widest = w->ffn_pad > w->q_pad ? w->ffn_pad : w->q_pad;
+    if (widest < w->vocab_pad) widest = w->vocab_pad;
+    if (widest < w->dim_pad) widest = w->dim_pad;
+    f->tapped.compact = fast_take_floats(arena, rows * widest);
+}
+
+static void fast_describe(struct fast *f, const struct model *model, uint64_t weight_bytes,
+                          uint64_t kv_bytes) {
+    struct backend_info *info = &f->backend.info;
+    char processor[48];
+    isa_processor_name(processor, sizeof processor);
+    snprintf(info->name, sizeof info->name, "cpu");
+    snprintf(info->isa, sizeof info->isa, "%s", f->kernels->name);
+    snprintf(info->device, sizeof info->device, "%s, %u threads", processor, f->limits.threads);
+    info->n_pages = f->limits.n_pages;
+    info->rows_max = f->limits.rows_max;
+    info->logits_max = f->limits.logits_max;
+    info->vocab = model->geo.vocab;
+    info->weight_bytes = weight_bytes;
+    info->kv_bytes = kv_bytes;
+}
+
+static const struct backend_ops fast_ops;
+
+struct backend *fast_carve(const struct cpu_kernels *kernels, const struct model *model,
+                           const struct backend_limits *limits, struct arena *arena) {
+    struct fast measured = {0}, *f = &measured;
+    arena_section(arena, "packed weights");
+    struct fast *placed = arena_take(arena, sizeof *placed, ARENA_ALIGN);
+    struct fast_layer *layers =
+        arena_take(arena, model->geo.n_layers * sizeof(struct fast_layer), ARENA_ALIGN);
+    if (placed != NULL) f = placed;
+    f->backend.ops = &fast_ops;
+    f->kernels = kernels;
+    f->model = model;
+    f->limits = *limits;
+    f->width = fast_widths_of(&model->geo, limits);
+    f->layer = layers;
+    size_t before = arena->used;
+    fast_carve_weights(f, model, arena);
+    uint64_t weight_bytes = arena->used - before;
+    arena_section(arena, "KV cache");
+    f->kv =
+        kv_layout_of(limits->kv_type, model->geo.n_kv_heads, model->geo.head_dim, limits->n_pages);
+    uint64_t kv_bytes = model->geo.n_layers * f->kv.layer_bytes;
+    f->kv_pages = arena_take(arena, kv_bytes, ARENA_ALIGN);
+    fast_carve_activations(f, &model->geo, arena);
+    arena_section(arena, "thread stacks");
+    f->team = team_carve(limits->threads, arena);
+    fast_describe(f, model, weight_bytes, kv_bytes);
+    return placed == NULL ? NULL : &placed->backend;
+}
+
+/* --- loading: one matrix after the other, each shared by the team --- */
+
+enum { FAST_LAYER_MATRICES = 7 };
+
+static uint32_t fast_matrices(const struct fast *f) {
+    return f->model->geo.n_layers * FAST_LAYER_MATRICES + 1;
+}
+
+/* The index-th matrix to pack, and the tensor it is packed from. */
+static struct packed_matrix *fast_matrix(struct fast *f, uint32_t index,
+                                         const struct model_tensor **tensor) {
+    if (index + 1 == fast_matrices(f)) {
+        *tensor = &f->model->output;
+        return &f->output;
+    }
+    struct fast_layer *to = &f->layer[index / FAST_LAYER_MATRICES];
+    const struct model_layer *from = &f->model->layer[index / FAST_LAYER_MATRICES];
+    struct packed_matrix *matrices[FAST_LAYER_MATRICES] = {
+        &to->q, &to->k, &to->v, &to->attn_out, &to->gate, &to->up, &to->down};
+    const struct model_tensor *tensors[FAST_LAYER_MATRICES] = {
+        &from->q, &from->k, &from->v, &from->attn_out, &from->gate, &from->up, &from->down};
+    *tensor = tensors[index % FAST_LAYER_MATRICES];
+    return matrices[index % FAST_LAYER_MATRICES];
+}
+
+static void fast_work_pack(void *context, uint32_t member, uint32_t first, uint32_t count) {
+    (void)member;
+    struct fast *f = context;
+    const struct model_tensor *tensor;
+    const struct packed_matrix *matrix = fast_matrix(f, f->load_index, &tensor);
+    uint8_t *panels = (uint8_t *)(uintptr_t)matrix->panels; /* the arena's: ours to fill, once */
+    for (uint32_t p = first; p < first + count; p++)
+        pack_panel(tensor, matrix, p, panels + p * matrix->panel_bytes);
+}
+
+static void fast_copy_vector(float *out, const struct model_tensor *tensor) {
+    if (tensor->data == NULL) return;
+    memcpy(out, tensor->data, tensor->cols * sizeof(float));
+}
+
+/* Everything that is small, or is kept as it is in the file. */
+static void fast_load_vectors(struct fast *f) {
+    const struct model *model = f->model;
+    for (uint32_t i = 0; i < model->geo.n_layers; i++) {
+        const struct model_layer *from = &model->layer[i];
+        struct fast_layer *to = &f->layer[i];
+        fast_copy_vector(to->attn_norm, &from->attn_norm);
+        fast_copy_vector(to->ffn_norm, &from->ffn_norm);
+        fast_copy_vector(to->q_bias, &from->q_bias);
+        fast_copy_vector(to->k_bias, &from->k_bias);
+        fast_copy_vector(to->v_bias, &from->v_bias);
+    }
+    fast_copy_vector(f->output_norm, &model->output_norm);
+    if (!model->geo.tied) memcpy(f->token_embd, model->token_embd.data, model->token_embd.bytes);
+    model_rope_frequencies(model, f->rope_frequency);
+}
+
+static enum backend_status fast_load(struct backend *backend, uint64_t deadline_ns,
+                                     uint32_t *percent, struct fault *fault) {
+    struct fast *f = (struct fast *)backend;
+    uint32_t n = fast_matrices(f);
+    if (f->load_index == 0 && !f->load_open) {
+        if (!team_start(f->team, fault)) return BACKEND_FAILED;
+        fast_load_vectors(f);
+    }
+    while (f->load_index < n) {
+        const struct model_tensor *tensor;
+        const struct packed_matrix *matrix = fast_matrix(f, f->load_index, &tensor);
+        if (!f->load_open) {
+            team_open(f->team, fast_work_pack, f, matrix->n_panels, 1);
+            f->load_open = true;
+        }
+        bool finished = team_join(f->team, deadline_ns);
+        if (finished) {
+            f->load_open = false;
+            f->load_index++;
+            f->load_bytes_done += pack_matrix_bytes(matrix);
+        }
+        uint64_t total = f->backend.info.weight_bytes;
+        *percent = total == 0 ? 100 : (uint32_t)(f->load_bytes_done * 100 / total);
+        if (!finished || (f->load_index < n && clock_ns() >= deadline_ns)) return BACKEND_PENDING;
+    }
+    *percent = 100;
+    return BACKEND_DONE;
+}
+
+/* --- the step, as the backend's interface has it --- */
+
+static void fast_begin(struct backend *backend, const struct batch *batch) {
+    fast_step_begin((struct fast *)backend, batch);
+}
+
+static enum backend_status fast_advance(struct backend *backend, uint64_t deadline_ns,
+                                        struct fault *fault) {
+    (void)fault; /* arithmetic cannot fail */
+    return fast_step_advance((struct fast *)backend, deadline_ns);
+}
+
+static const float *fast_logits(const struct backend *backend, uint32_t index) {
+    const struct fast *f = (const struct fast *)backend;
+    wick_assert(f->step.batch == NULL && index < f->step.n_logits);
+    return f->logits + (size_t)index * f->width.vocab_pad;
+}
+
+static void fast_abort(struct backend *backend) {
+    fast_step_abort((struct fast *)backend);
+}
+
+static void fast_close(struct backend *backend) {
+    struct fast *f = (struct fast *)backend;
+    fast_step_abort(f);
+    team_stop(f->team);
+}
+
+static const struct backend_ops fast_ops = {
+    .load = fast_load,
+    .begin = fast_begin,
+    .advance = fast_advance,
+    .logits = fast_logits,
+    .abort = fast_abort,
+    .close = fast_close,
+};

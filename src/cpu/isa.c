@@ -1,0 +1,97 @@
+#include "cpu/isa.h"
+
+#include <cpuid.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+/* What CPUID promises and the operating system keeps (XCR0: the register state it saves). */
+struct isa_features {
+    bool fma, f16c, avx2, avx512f, avx512bw, avx512vl, avx512dq, avx512vnni;
+    bool saves_ymm, saves_zmm;
+};
+
+static uint64_t isa_xcr0(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static struct isa_features isa_detect(void) {
+    struct isa_features have = {0};
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return have;
+    bool osxsave = c & bit_OSXSAVE;
+    have.fma = c & bit_FMA;
+    have.f16c = c & bit_F16C;
+    if (osxsave) {
+        uint64_t state = isa_xcr0();
+        have.saves_ymm = (state & 0x06) == 0x06; /* SSE, AVX */
+        have.saves_zmm = (state & 0xE6) == 0xE6; /* and opmask, upper ZMM halves */
+    }
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return have;
+    have.avx2 = b & bit_AVX2;
+    have.avx512f = b & bit_AVX512F;
+    have.avx512bw = b & bit_AVX512BW;
+    have.avx512vl = b & bit_AVX512VL;
+    have.avx512dq = b & bit_AVX512DQ;
+    have.avx512vnni = c & bit_AVX512VNNI;
+    return have;
+}
+
+static bool isa_has_sse2(const struct isa_features *have) {
+    (void)have;
+    return true; /* x86-64 */
+}
+static bool isa_has_avx2(const struct isa_features *have) {
+    return have->avx2 && have->fma && have->f16c && have->saves_ymm;
+}
+static bool isa_has_avx512(const struct isa_features *have) {
+    return isa_has_avx2(have) && have->avx512f && have->avx512bw && have->avx512vl &&
+           have->avx512dq && have->avx512vnni && have->saves_zmm;
+}
+
+/* Widest first. */
+static const struct isa_entry {
+    const struct cpu_kernels *kernels;
+    bool (*works)(const struct isa_features *have);
+    const char *needs;
+} isa_table[] = {
+    {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
+    {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
+    {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},
+};
+
+const struct cpu_kernels *isa_choose(const char *name, struct fault *fault) {
+    struct isa_features have = isa_detect();
+    bool any = strcmp(name, "auto") == 0;
+    for (size_t i = 0; i < sizeof isa_table / sizeof isa_table[0]; i++) {
+        const struct isa_entry *entry = &isa_table[i];
+        if (!any && strcmp(name, entry->kernels->name) != 0) continue;
+        if (entry->works(&have)) return entry->kernels;
+        if (any) continue;
+        fault_set(fault, FAULT_INVALID_REQUEST,
+                  "isa=%s is not supported by this machine: it needs %s, from the processor and "
+                  "from the operating system; try isa=auto",
+                  name, entry->needs);
+        return NULL;
+    }
+    fault_set(fault, FAULT_INVALID_REQUEST, "isa=%s is not known", name);
+    return NULL;
+}
+
+void isa_processor_name(char *out, size_t bytes) {
+    uint32_t words[12] = {0};
+    char text[sizeof words + 1] = {0};
+    if (__get_cpuid_max(0x80000000, NULL) >= 0x80000004)
+        for (uint32_t i = 0; i < 3; i++)
+            __get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                        &words[4 * i + 3]);
+    memcpy(text, words, sizeof words);
+    const char *name = text;
+    while (*name == ' ') name++;
+    snprintf(out, bytes, "%s", *name != '\0' ? name : "x86-64 processor");
+}

@@ -1,0 +1,78 @@
+/* kernels: the hot loops, one table of functions an instruction set.
+ *
+ * The loops are written once, in kernels_matmul.inc, kernels_rows.inc and kernels_attend.inc, over
+ * the sixteen-lane vocabulary of lanes_*.h; kernels_<isa>.c compiles them. Every output element is
+ * computed by one call in one fixed order that depends on nothing but the element itself: not on
+ * the number of rows in the batch, the chunk, the thread, or the neighbours.
+ *
+ * Callers run them with denormals flushed (kernels_enter / kernels_leave). */
+#ifndef WICK_CPU_KERNELS_H
+#define WICK_CPU_KERNELS_H
+
+#include <stdint.h>
+
+#include "cpu/kv_layout.h"
+#include "cpu/pack.h"
+
+/* Input rows of a product, in the forms its weights want. stride is a multiple of 32; f is zero
+ * from the width to the stride. */
+struct activations {
+    float *f;       /* (rows, stride) */
+    int8_t *q;      /* (rows, stride): f rounded to 127 steps a block of 32 */
+    float *scale;   /* (rows, stride / 32): f ~ scale * q */
+    int32_t *sum16; /* (rows, stride / 16): sums of q */
+    uint32_t stride;
+};
+
+enum { ATTEND_HEADS = 4 }; /* query heads that share a load of keys and values */
+
+/* Query heads of one row that share a KV head. */
+struct attend_job {
+    const struct kv_layout *kv;
+    const uint8_t *layer;  /* this layer's pages */
+    const uint32_t *pages; /* of the sequence */
+    uint32_t n_kv;         /* positions to attend to, own included */
+    uint32_t kv_head;
+    uint32_t group;         /* query heads */
+    const float *query;     /* (group, head_dim), rotated */
+    float *out;             /* (group, head_dim) */
+    float scale;            /* 1 / sqrt(head_dim) */
+    float *scores;          /* scratch (ATTEND_HEADS, scores_stride) */
+    uint32_t scores_stride; /* at least n_kv, a multiple of 16 */
+    float *weights_out;     /* NULL, or (group, weights_stride): the softmax, for taps */
+    uint32_t weights_stride;
+};
+
+struct cpu_kernels {
+    const char *name;
+    /* out[row * out_stride + lane] = sum over columns of weight[16 * panel + lane] * x[row], for
+     * n_rows rows. out holds a full panel: 16 lanes. */
+    void (*matmul)(const struct packed_matrix *weights, uint32_t panel, const struct activations *x,
+                   uint32_t n_rows, float *out, uint32_t out_stride);
+    /* Fills q, scale and sum16 of one row from its f. */
+    void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
+    /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
+    void (*rms_norm)(const float *x, const float *weight, uint32_t width, uint32_t stride,
+                     float eps, float *out);
+    /* out[i] = silu(gate[i]) * up[i] for 16 lanes; silu(x) = x / (1 + exp(-x)). */
+    void (*silu_mul)(const float *gate, const float *up, float *out);
+    /* out[i] += x[i] for 16 lanes. */
+    void (*add)(const float *x, float *out);
+    /* softmax(scale * q K^T) V over the pages. */
+    void (*attend)(const struct attend_job *job);
+};
+
+extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512;
+
+/* Flush-to-zero and denormals-are-zero on; gives back what was set before, for kernels_leave. An
+ * FMA on a denormal takes a hundred times longer, and nothing a model computes lives there. */
+static inline uint32_t kernels_enter(void) {
+    uint32_t before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040);
+    return before;
+}
+static inline void kernels_leave(uint32_t before) {
+    __builtin_ia32_ldmxcsr(before);
+}
+
+#endif

@@ -1,0 +1,144 @@
+/* lanes_avx2: sixteen lanes in two registers. See lanes_sse2.h for what each word means. */
+#ifndef WICK_CPU_LANES_AVX2_H
+#define WICK_CPU_LANES_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+enum { LANES_TOKENS = 2 };
+
+struct lf {
+    __m256 a, b;
+};
+struct li {
+    __m256i a, b;
+};
+struct lw {
+    __m256i a, b;
+};
+
+static inline struct lf lf_set(float x) {
+    return (struct lf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+static inline struct lf lf_load(const float *p) {
+    return (struct lf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+static inline void lf_store(float *p, struct lf x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+static inline struct lf lf_add(struct lf x, struct lf y) {
+    return (struct lf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+static inline struct lf lf_sub(struct lf x, struct lf y) {
+    return (struct lf){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+static inline struct lf lf_mul(struct lf x, struct lf y) {
+    return (struct lf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+static inline struct lf lf_div(struct lf x, struct lf y) {
+    return (struct lf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+static inline struct lf lf_fma(struct lf x, struct lf y, struct lf z) {
+    return (struct lf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+static inline struct lf lf_fnma(struct lf x, struct lf y, struct lf z) {
+    return (struct lf){_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
+}
+static inline struct lf lf_max(struct lf x, struct lf y) {
+    return (struct lf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+static inline struct lf lf_min(struct lf x, struct lf y) {
+    return (struct lf){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)};
+}
+static inline struct lf lf_abs(struct lf x) {
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return (struct lf){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+static inline struct lf lf_zero_below(struct lf x, struct lf limit, struct lf y) {
+    return (struct lf){_mm256_and_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_NLT_UQ), y.a),
+                       _mm256_and_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_NLT_UQ), y.b)};
+}
+static inline struct lf lf_from_f16(const uint16_t *p) {
+    return (struct lf){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                       _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+}
+static inline void lf_to_f16(uint16_t *p, struct lf x) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline struct lf lf_from_bf16(const uint16_t *p) {
+    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8)));
+    return (struct lf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                       _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+static inline struct lf lf_from_s8(const int8_t *p) {
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    return (struct lf){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+                       _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x)))};
+}
+static inline struct lf lf_from_u8(const uint8_t *p) {
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    return (struct lf){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x)),
+                       _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(x, x)))};
+}
+static inline struct lf lf_from_int(struct li x) {
+    return (struct lf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
+}
+static inline struct li li_round(struct lf x) {
+    return (struct li){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+static inline struct lf lf_scale_exponent(struct lf x, struct li n) {
+    __m256i bias = _mm256_set1_epi32(127);
+    __m256i a = _mm256_slli_epi32(_mm256_add_epi32(n.a, bias), 23);
+    __m256i b = _mm256_slli_epi32(_mm256_add_epi32(n.b, bias), 23);
+    return (struct lf){_mm256_mul_ps(x.a, _mm256_castsi256_ps(a)),
+                       _mm256_mul_ps(x.b, _mm256_castsi256_ps(b))};
+}
+static inline void li_store_s8(int8_t *p, struct li x) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
+    __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)p, bytes);
+}
+
+static inline struct li li_set(int32_t x) {
+    return (struct li){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+static inline struct lw lw_load_s8(const uint8_t *p) {
+    return (struct lw){_mm256_load_si256((const __m256i *)p),
+                       _mm256_load_si256((const __m256i *)(p + 32))};
+}
+static inline struct lw lw_load_low4(const uint8_t *p) {
+    __m256i mask = _mm256_set1_epi8(15);
+    struct lw raw = lw_load_s8(p);
+    return (struct lw){_mm256_and_si256(raw.a, mask), _mm256_and_si256(raw.b, mask)};
+}
+static inline struct lw lw_load_high4(const uint8_t *p) {
+    __m256i mask = _mm256_set1_epi8(15);
+    struct lw raw = lw_load_s8(p);
+    return (struct lw){_mm256_and_si256(_mm256_srli_epi16(raw.a, 4), mask),
+                       _mm256_and_si256(_mm256_srli_epi16(raw.b, 4), mask)};
+}
+static inline struct li li_start_s8(int32_t sum_x) {
+    (void)sum_x;
+    return li_set(0);
+}
+/* VPMADDUBSW adds two products of unsigned by signed bytes into int16. |w| <= 128 and |x| <= 127
+ * keep the sum at 32512 or less, so it never saturates. */
+static inline __m256i li_dot_half(__m256i acc, __m256i w, __m256i x) {
+    __m256i pairs = _mm256_maddubs_epi16(w, x);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+static inline struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
+    __m256i x = _mm256_set1_epi32(x4);
+    return (struct li){li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x, w.a)),
+                       li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x, w.b))};
+}
+static inline struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
+    __m256i x = _mm256_set1_epi32(x4);
+    return (struct li){li_dot_half(acc.a, w.a, x), li_dot_half(acc.b, w.b, x)};
+}
+
+#endif

@@ -1,0 +1,209 @@
+#include "cpu/pack.h"
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/panic.h"
+#include "gguf/quant_codes.h"
+
+enum { FLAT_HEAD = 64, SUPER_HEAD = 64, BLOCK_8 = 512, BLOCK_4 = 256 };
+
+/* unit_bytes: flat = heads + 2 blocks; super = head + scales (+ mins) + 8 blocks. */
+static const struct pack_format formats[PACK_KINDS] = {
+    /*                   name    columns unit_bytes                                values at    bits
+       sub zero min */
+    [PACK_F32] = {"f32", 32, 32 * 16 * 4, 0, 32, 0, 0, false},
+    [PACK_F16] = {"f16", 32, 32 * 16 * 2, 0, 16, 0, 0, false},
+    [PACK_BF16] = {"bf16", 32, 32 * 16 * 2, 0, 16, 0, 0, false},
+    [PACK_Q8] = {"q8", 64, 64 + 2 * BLOCK_8, 64, 8, 32, 0, false},
+    [PACK_Q8_MIN] = {"q8+min", 64, 128 + 2 * BLOCK_8, 128, 8, 32, 0, true},
+    [PACK_Q4] = {"q4", 64, 64 + 2 * BLOCK_4, 64, 4, 32, 8, false},
+    [PACK_Q4_MIN] = {"q4+min", 64, 128 + 2 * BLOCK_4, 128, 4, 32, 0, true},
+    [PACK_S8_32] = {"s8/32", 256, 64 + 128 + 8 * BLOCK_8, 192, 8, 32, 0, false},
+    [PACK_S8_32_MIN] = {"s8/32+min", 256, 64 + 256 + 8 * BLOCK_8, 320, 8, 32, 0, true},
+    [PACK_S4_32_MIN] = {"s4/32+min", 256, 64 + 256 + 8 * BLOCK_4, 320, 4, 32, 0, true},
+    [PACK_S8_16] = {"s8/16", 256, 64 + 256 + 8 * BLOCK_8, 320, 8, 16, 0, false},
+    [PACK_S4_16] = {"s4/16", 256, 64 + 256 + 8 * BLOCK_4, 320, 4, 16, 4, false},
+    [PACK_S4_16_MIN] = {"s4/16+min", 256, 64 + 512 + 8 * BLOCK_4, 576, 4, 16, 0, true},
+};
+
+const struct pack_format *pack_format(enum pack_kind kind) {
+    wick_assert((unsigned)kind < PACK_KINDS);
+    return &formats[kind];
+}
+
+enum pack_kind pack_kind_of(enum quant_type type) {
+    if (type == QUANT_F32) return PACK_F32;
+    if (type == QUANT_F16) return PACK_F16;
+    if (type == QUANT_BF16) return PACK_BF16;
+    const struct quant_scheme *scheme = quant_scheme(type);
+    wick_assert(scheme != NULL);
+    uint16_t columns = scheme->unit == 32 ? 64 : 256;
+    for (int kind = PACK_Q8; kind < PACK_KINDS; kind++) {
+        const struct pack_format *format = &formats[kind];
+        if (format->unit_columns == columns && format->sub == scheme->sub &&
+            format->bits == scheme->bits && format->zero == scheme->zero &&
+            format->has_min == scheme->has_min)
+            return (enum pack_kind)kind;
+    }
+    wick_assert(!"a quantised type that no panel format holds");
+    return PACK_KINDS;
+}
+
+struct packed_matrix pack_describe(const struct model_tensor *tensor) {
+    struct packed_matrix matrix = {.rows = tensor->rows,
+                                   .cols = tensor->cols,
+                                   .n_panels = (tensor->rows + PACK_ROWS - 1) / PACK_ROWS,
+                                   .kind = pack_kind_of(tensor->type),
+                                   .source = tensor->type};
+    const struct pack_format *format = pack_format(matrix.kind);
+    size_t units = (tensor->cols + format->unit_columns - 1u) / format->unit_columns;
+    matrix.panel_bytes = units * format->unit_bytes;
+    return matrix;
+}
+
+size_t pack_matrix_bytes(const struct packed_matrix *matrix) {
+    return matrix->n_panels * matrix->panel_bytes;
+}
+
+/* One row of F32, F16 or BF16: column k of row r goes to element 16 k + r. */
+static void pack_float_row(const uint8_t *source, uint32_t cols, uint32_t value_bytes, uint32_t r,
+                           uint8_t *panel) {
+    uint8_t *out = panel + (size_t)r * value_bytes;
+    for (uint32_t k = 0; k < cols; k++)
+        memcpy(out + (size_t)k * PACK_ROWS * value_bytes, source + (size_t)k * value_bytes,
+               value_bytes);
+}
+
+/* 32 values of row r into a block of values. */
+static void pack_block(const struct pack_format *format, const int8_t *value, uint32_t r,
+                       uint8_t *block) {
+    if (format->bits == 8) {
+        for (uint32_t g = 0; g < 8; g++) memcpy(block + 64 * g + 4 * r, value + 4 * g, 4);
+        return;
+    }
+    for (uint32_t v = 0; v < 4; v++)
+        for (uint32_t j = 0; j < 4; j++)
+            block[64 * v + 4 * r + j] =
+                (uint8_t)(value[4 * v + j] | (uint8_t)value[16 + 4 * v + j] << 4);
+}
+
+static uint32_t pack_block_bytes(const struct pack_format *format) {
+    return format->bits == 8 ? BLOCK_8 : BLOCK_4;
+}
+
+/* Codes of block `half` (0, 1) of a flat unit. */
+static void pack_flat(const struct pack_format *format, const struct quant_codes *codes,
+                      uint32_t half, uint32_t r, uint8_t *unit) {
+    memcpy(unit + 32 * half + 2 * r, &codes->d, 2);
+    if (format->has_min) memcpy(unit + FLAT_HEAD + 32 * half + 2 * r, &codes->m, 2);
+    pack_block(format, codes->value, r,
+               unit + format->values_offset + half * pack_block_bytes(format));
+}
+
+static void pack_super(const struct pack_format *format, const struct quant_codes *codes,
+                       uint32_t r, uint8_t *unit) {
+    uint32_t subs = 256u / format->sub;
+    memcpy(unit + 2 * r, &codes->d, 2);
+    memcpy(unit + 32 + 2 * r, &codes->m, 2);
+    for (uint32_t s = 0; s < subs; s++) {
+        unit[SUPER_HEAD + PACK_ROWS * s + r] = (uint8_t)codes->scale[s];
+        if (format->has_min) unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] = codes->min[s];
+    }
+    for (uint32_t b = 0; b < 8; b++)
+        pack_block(format, codes->value + 32 * b, r,
+                   unit + format->values_offset + b * pack_block_bytes(format));
+}
+
+static void pack_quantised_row(const struct pack_format *format, enum quant_type type,
+                               const uint8_t *source, uint32_t cols, uint32_t r, uint8_t *panel) {
+    const struct quant_scheme *scheme = quant_scheme(type);
+    uint32_t block_bytes = quant_info(type)->block_bytes;
+    struct quant_codes codes;
+    for (uint32_t i = 0; i < cols / scheme->unit; i++) {
+        scheme->read(source + (size_t)i * block_bytes, &codes);
+        if (scheme->unit == PACK_BLOCK)
+            pack_flat(format, &codes, i % 2, r, panel + (size_t)(i / 2) * format->unit_bytes);
+        else
+            pack_super(format, &codes, r, panel + (size_t)i * format->unit_bytes);
+    }
+}
+
+void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *matrix,
+                uint32_t panel, uint8_t *out) {
+    wick_assert(panel < matrix->n_panels);
+    const struct pack_format *format = pack_format(matrix->kind);
+    const struct quant_info *info = quant_info(tensor->type);
+    size_t row_bytes = (size_t)tensor->cols / info->block_values * info->block_bytes;
+    uint32_t first = panel * PACK_ROWS;
+    uint32_t count = tensor->rows - first < PACK_ROWS ? tensor->rows - first : PACK_ROWS;
+    memset(out, 0, matrix->panel_bytes);
+    for (uint32_t r = 0; r < count; r++) {
+        const uint8_t *source = tensor->data + (first + r) * row_bytes;
+        if (format->sub == 0)
+            pack_float_row(source, tensor->cols, format->bits / 8u, r, out);
+        else
+            pack_quantised_row(format, tensor->type, source, tensor->cols, r, out);
+    }
+}
+
+/* The raw value of column c (0..31) of row r in a block of values. */
+static int pack_block_value(const struct pack_format *format, const uint8_t *block, uint32_t r,
+                            uint32_t c) {
+    if (format->bits == 8) return (int8_t)block[64 * (c / 4) + 4 * r + c % 4];
+    uint8_t both = block[64 * (c % 16 / 4) + 4 * r + c % 4];
+    return c < 16 ? both & 15 : both >> 4;
+}
+
+static float pack_f16_at(const uint8_t *halves, uint32_t r) {
+    return quant_f16_to_f32(bytes_u16(halves + 2 * r));
+}
+
+/* 32 columns of row r, as F32, rounded as quant_info()->expand rounds them. */
+static void pack_expand_block(const struct pack_format *format, const uint8_t *unit, uint32_t block,
+                              uint32_t r, float *out) {
+    const uint8_t *values = unit + format->values_offset + block * pack_block_bytes(format);
+    if (format->unit_columns == 64) {
+        float d = pack_f16_at(unit + 32 * block, r);
+        float m = format->has_min ? pack_f16_at(unit + FLAT_HEAD + 32 * block, r) : 0;
+        for (uint32_t c = 0; c < PACK_BLOCK; c++) {
+            float n = (float)(pack_block_value(format, values, r, c) - format->zero);
+            out[c] = format->has_min ? n * d + m : n * d;
+        }
+        return;
+    }
+    uint32_t subs = 256u / format->sub;
+    float d = pack_f16_at(unit, r), m = pack_f16_at(unit + 32, r);
+    for (uint32_t c = 0; c < PACK_BLOCK; c++) {
+        uint32_t s = (PACK_BLOCK * block + c) / format->sub;
+        float scale = d * (float)(int8_t)unit[SUPER_HEAD + PACK_ROWS * s + r];
+        float n = (float)(pack_block_value(format, values, r, c) - format->zero);
+        float min = format->has_min ? m * (float)unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] : 0;
+        out[c] = format->has_min ? scale * n - min : scale * n;
+    }
+}
+
+static float pack_float_value(enum pack_kind kind, const uint8_t *panel, size_t element) {
+    if (kind == PACK_F16) return quant_f16_to_f32(bytes_u16(panel + 2 * element));
+    uint32_t bits = kind == PACK_F32 ? bytes_u32(panel + 4 * element)
+                                     : (uint32_t)bytes_u16(panel + 2 * element) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void pack_row_expand(const struct packed_matrix *matrix, uint32_t row, float *out) {
+    wick_assert(row < matrix->rows);
+    const struct pack_format *format = pack_format(matrix->kind);
+    const uint8_t *panel = matrix->panels + (size_t)(row / PACK_ROWS) * matrix->panel_bytes;
+    uint32_t r = row % PACK_ROWS;
+    if (format->sub == 0) {
+        for (uint32_t k = 0; k < matrix->cols; k++)
+            out[k] = pack_float_value(matrix->kind, panel, (size_t)k * PACK_ROWS + r);
+        return;
+    }
+    uint32_t blocks = format->unit_columns / PACK_BLOCK;
+    for (uint32_t b = 0; b < matrix->cols / PACK_BLOCK; b++)
+        pack_expand_block(format, panel + (size_t)(b / blocks) * format->unit_bytes, b % blocks, r,
+                          out + (size_t)PACK_BLOCK * b);
+}

@@ -1,0 +1,233 @@
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/panic.h"
+#include "cpu/cpu.h"
+
+enum {
+    ENGINE_CTX_DEFAULT = 4096, /* when the model allows more and nobody asked */
+    ENGINE_LOGITS_MIN = 16     /* rows of a step that may want logits: SCORE's speed */
+};
+
+static uint32_t engine_min(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static bool engine_map_file(struct engine *engine, const char *path, struct fault *fault) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: cannot open: %s", path,
+                         strerror(errno));
+    struct stat st;
+    void *map = MAP_FAILED;
+    bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (regular && st.st_size > 0)
+        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    int error = errno;
+    close(fd);
+    if (!regular) return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: not a regular file", path);
+    if (st.st_size == 0)
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: offset 0x0: the file is empty", path);
+    if (map == MAP_FAILED)
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: cannot map %lld bytes: %s", path,
+                         (long long)st.st_size, strerror(error));
+    madvise(map, (size_t)st.st_size, MADV_WILLNEED); /* a hint */
+    engine->file = map;
+    engine->file_bytes = (uint64_t)st.st_size;
+    return true;
+}
+
+/* Puts the file's name in front of what the parser or the binder found. */
+static bool engine_blame(const char *path, struct fault *fault) {
+    char reason[FAULT_TEXT_BYTES];
+    snprintf(reason, sizeof reason, "%s", fault->text);
+    return fault_set(fault, fault->code, "%s: %s", path, reason);
+}
+
+static uint32_t engine_pages_for(uint32_t ctx) {
+    return (ctx + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+}
+
+/* ctx, slots and pages from the configuration and the model. */
+static bool engine_choose(struct engine *engine, struct fault *fault) {
+    const struct config *config = engine->config;
+    uint32_t trained = engine->model.geo.ctx_train;
+    engine->slots = config->slots;
+    engine->ctx = config->ctx != 0 ? config->ctx : engine_min(trained, ENGINE_CTX_DEFAULT);
+    if (engine->ctx > trained)
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "ctx=%u is more than the %u tokens this model was trained for",
+                         engine->ctx, trained);
+    engine->n_pages = engine->slots * engine_pages_for(engine->ctx);
+    if (config->kv_tokens == 0) return true;
+    uint64_t pages = config->kv_tokens / KV_PAGE_TOKENS;
+    if (pages < engine_pages_for(engine->ctx))
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "kv_tokens=%llu holds less than one sequence of ctx=%u",
+                         (unsigned long long)config->kv_tokens, engine->ctx);
+    if (pages < engine->n_pages) engine->n_pages = (uint32_t)pages;
+    return true;
+}
+
+bool engine_map(struct engine *engine, const struct config *config, struct fault *fault) {
+    wick_assert(engine->file == NULL);
+    engine->config = config;
+    if (config->model == NULL)
+        return fault_set(fault, FAULT_INVALID_REQUEST, "no model given: model=FILE.gguf");
+    if (!cpu_check(config->isa, fault)) return false;
+    if (!engine_map_file(engine, config->model, fault)) return false;
+    if (!gguf_parse(&engine->gguf, engine->file, engine->file_bytes, fault) ||
+        !model_bind(&engine->model, &engine->gguf, fault))
+        return engine_blame(config->model, fault);
+    return engine_choose(engine, fault);
+}
+
+bool engine_carve(struct engine *engine, struct arena *arena, struct fault *fault) {
+    const struct config *config = engine->config;
+    arena_section(arena, "vocabulary");
+    if (!vocab_carve(&engine->vocab, &engine->gguf, arena, fault))
+        return engine_blame(config->model, fault);
+    vocab_scratch_carve(&engine->scratch, &engine->vocab, ENGINE_TEXT_MAX, arena);
+    uint32_t rows_max = engine_min(config->chunk + engine->slots, BATCH_ROWS_MAX);
+    uint32_t logits = engine->slots > ENGINE_LOGITS_MIN ? engine->slots : ENGINE_LOGITS_MIN;
+    struct backend_limits limits = {
+        .n_pages = engine->n_pages,
+        .ctx = engine->ctx,
+        .rows_max = rows_max,
+        .logits_max = engine->taps ? rows_max : engine_min(logits, rows_max),
+        .threads = config->threads != 0 ? config->threads : cpu_count(),
+        .kv_type = config->kv_type,
+        .taps = engine->taps,
+    };
+    engine->backend = cpu_carve(config->isa, &engine->model, &limits, arena);
+    return true;
+}
+
+/* --- does it fit? --- */
+
+/* Bytes that are available without swapping: MemAvailable of /proc/meminfo; 0 if unknown. */
+static uint64_t engine_memory_available(void) {
+    char text[4096];
+    int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    const char *line = strstr(text, "MemAvailable:");
+    return line != NULL ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
+}
+
+static uint64_t engine_bytes_at(struct engine *engine, uint32_t ctx, uint32_t slots) {
+    struct arena measure;
+    struct fault ignored;
+    engine->ctx = ctx;
+    engine->slots = slots;
+    engine->n_pages = slots * engine_pages_for(ctx);
+    arena_measure(&measure);
+    return engine_carve(engine, &measure, &ignored) ? measure.used : UINT64_MAX;
+}
+
+/* The largest ctx (a multiple of a KV page) with which `slots` sequences fit; 0: none. */
+static uint32_t engine_largest_ctx(struct engine *engine, uint32_t ctx, uint32_t slots,
+                                   uint64_t other, uint64_t available) {
+    uint32_t low = 0, high = engine_pages_for(ctx);
+    while (low < high) {
+        uint32_t middle = (low + high + 1) / 2;
+        uint64_t bytes = engine_bytes_at(engine, middle * KV_PAGE_TOKENS, slots);
+        if (bytes <= available && other <= available - bytes)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low * KV_PAGE_TOKENS;
+}
+
+bool engine_fits(const struct engine *engine, uint64_t bytes, struct fault *fault) {
+    uint64_t available = engine->config->memory;
+    if (available == 0) available = engine_memory_available();
+    if (available == 0 || bytes <= available) return true;
+    static struct engine trial; /* too big for a stack; boot is single-threaded */
+    trial = *engine;
+    uint64_t own = engine_bytes_at(&trial, engine->ctx, engine->slots);
+    uint64_t other = bytes > own ? bytes - own : 0;
+    for (uint32_t slots = engine->slots; slots > 0; slots--) {
+        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, other, available);
+        if (ctx == 0) continue;
+        return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
+                         "memory: required %llu bytes, available %llu bytes; ctx=%u slots=%u "
+                         "would fit",
+                         (unsigned long long)bytes, (unsigned long long)available,
+                         engine_min(ctx, engine->ctx), slots);
+    }
+    return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
+                     "memory: required %llu bytes, available %llu bytes; no ctx and slots would "
+                     "fit, a smaller model would",
+                     (unsigned long long)bytes, (unsigned long long)available);
+}
+
+/* --- loading --- */
+
+enum { STAGE_VOCAB, STAGE_WEIGHTS, STAGE_WARM_UP, STAGE_DONE };
+
+static void engine_begin_warm_up(struct engine *engine) {
+    int32_t bos = engine->vocab.bos;
+    engine->warm_up.n_rows = 1;
+    engine->warm_up.row[0] = (struct batch_row){
+        .token = bos >= 0 ? bos : 0, .pages = &engine->warm_up_page, .wants_logits = true};
+    engine->backend->ops->begin(engine->backend, &engine->warm_up);
+}
+
+static void engine_unmap(struct engine *engine) {
+    if (engine->file == NULL) return;
+    munmap((void *)(uintptr_t)engine->file, engine->file_bytes);
+    engine->file = NULL;
+}
+
+static enum engine_status engine_load_stage(struct engine *engine, uint64_t deadline_ns,
+                                            uint32_t *percent, struct fault *fault) {
+    struct backend *backend = engine->backend;
+    enum backend_status status = BACKEND_DONE;
+    switch (engine->stage) {
+    case STAGE_VOCAB:
+        *percent = 0;
+        if (vocab_fill(&engine->vocab, &engine->gguf, fault)) break;
+        engine_blame(engine->config->model, fault);
+        return ENGINE_FAILED;
+    case STAGE_WEIGHTS:
+        status = backend->ops->load(backend, deadline_ns, percent, fault);
+        if (status == BACKEND_DONE) engine_begin_warm_up(engine);
+        break;
+    default:
+        *percent = 100;
+        status = backend->ops->advance(backend, deadline_ns, fault);
+        if (status == BACKEND_DONE) engine_unmap(engine);
+        break;
+    }
+    if (status == BACKEND_FAILED) return ENGINE_FAILED;
+    if (status == BACKEND_DONE) engine->stage++;
+    return engine->stage == STAGE_DONE ? ENGINE_READY : ENGINE_LOADING;
+}
+
+enum engine_status engine_load(struct engine *engine, uint64_t deadline_ns, uint32_t *percent,
+                               struct fault *fault) {
+    wick_assert(engine->stage < STAGE_DONE);
+    for (;;) {
+        enum engine_status status = engine_load_stage(engine, deadline_ns, percent, fault);
+        if (status != ENGINE_LOADING || clock_ns() >= deadline_ns) return status;
+    }
+}
+
+void engine_close(struct engine *engine) {
+    if (engine->backend != NULL) engine->backend->ops->close(engine->backend);
+    engine_unmap(engine);
+}

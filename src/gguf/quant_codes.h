@@ -1,0 +1,37 @@
+/* quant_codes: a quantised block taken apart into its integers, as the fast kernels compute with
+ * them.
+ *
+ * A unit is 32 values (flat formats) or 256 (super-blocks). With n = value - zero of the format, a
+ * value is flat:   d * n            or  d * n + m        (Q4_1, Q5_1) super:  (d * scale) * n  or
+ * (d * scale) * n - (m * min) scale and min belong to sub-blocks of `sub` values. */
+#ifndef WICK_GGUF_QUANT_CODES_H
+#define WICK_GGUF_QUANT_CODES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gguf/quant.h"
+
+enum { QUANT_UNIT_MAX = 256, QUANT_SUBS_MAX = 16 };
+
+struct quant_codes {
+    int8_t value[QUANT_UNIT_MAX];
+    uint16_t d, m;                /* binary16; m is 0 where the format has none */
+    int8_t scale[QUANT_SUBS_MAX]; /* super-blocks: 6-bit unsigned or signed, all fit int8 */
+    uint8_t min[QUANT_SUBS_MAX];
+};
+
+struct quant_scheme {
+    uint16_t unit; /* values of a unit: 32 or 256 */
+    uint8_t sub;   /* values that share a scale: 32 or 16 */
+    uint8_t bits;  /* a raw value fits 4 unsigned bits, or 8 */
+    int8_t zero;   /* subtracted from a raw value; raw values are unsigned where bits is 4 */
+    bool has_min;
+    /* One block of the file, of quant_info(type)->block_bytes, -> codes. */
+    void (*read)(const uint8_t *block, struct quant_codes *codes);
+};
+
+/* NULL for F32, F16, BF16 and types we cannot run. */
+const struct quant_scheme *quant_scheme(enum quant_type type);
+
+#endif
