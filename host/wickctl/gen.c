@@ -7,8 +7,12 @@
 
 #include "call.h"
 #include "json.h"
+#include "wire/frame.h"
 
-enum { GEN_TAG = 1 }; /* one job at a time on a connection of our own */
+enum {
+    GEN_TAG = 1,        /* one job at a time on a connection of our own */
+    GEN_TEXT_MAX = 8192 /* of one token; far above what a vocabulary holds */
+};
 
 /* What a terminal would take for commands is shown as '?'; a model may write anything. */
 static void text_show(const struct reply_item *text, bool terminal) {
@@ -19,12 +23,22 @@ static void text_show(const struct reply_item *text, bool terminal) {
     }
 }
 
+/* A token whose text needed several lines is one event all the same. */
 static void event_print_json(const char *event, const struct reply *reply) {
+    static char held[GEN_TEXT_MAX];
+    static size_t n_held;
+    const struct reply_item *index = reply_word(reply, 0), *text = reply_word(reply, 1);
+    bool token = reply->code == 151 || reply->code == 152;
+    if (token && text && text->length <= sizeof held - n_held) {
+        memcpy(held + n_held, text->value, text->length);
+        n_held += text->length;
+    }
+    if (reply->more) return;
     printf("{\"event\":\"%s\"", event);
-    if (reply->code == 151 || reply->code == 152) {
-        const struct reply_item *index = reply_word(reply, 0), *text = reply_word(reply, 1);
-        printf(",\"index\":%s,\"text\":", index->value);
-        json_text(text->value, text->length);
+    if (token) {
+        printf(",\"index\":%s,\"text\":", index ? index->value : "null");
+        json_text(held, n_held);
+        n_held = 0;
     }
     json_fields(reply);
     puts("}");
@@ -33,11 +47,15 @@ static void event_print_json(const char *event, const struct reply *reply) {
 
 static void summary_print(const struct call *call, const struct reply *end, const char *seed,
                           const char *prompt_tokens) {
-    const char *match = reply_value(end, "match", NULL);
+    const struct reply_item *match = reply_find(end, "match");
     if (call->color) fputs("\033[2m", stderr);
     fprintf(stderr, "[%s tokens, %s", reply_value(end, "tokens", "?"),
             reply_value(end, "stop", "?"));
-    if (match) fprintf(stderr, " \"%s\"", match);
+    if (match) {
+        char shown[256];
+        size_t used, n = frame_escape(match->value, match->length, shown, sizeof shown, &used);
+        fprintf(stderr, " \"%.*s\"", (int)n, shown);
+    }
     fprintf(stderr, "; prompt %s tokens in %s ms; %s tokens/s; seed %s]", prompt_tokens,
             reply_value(end, "prompt_ms", "?"), reply_value(end, "tokens_per_s", "?"), seed);
     fputs(call->color ? "\033[0m\n" : "\n", stderr);
@@ -122,9 +140,9 @@ enum ctl_exit gen_command(struct call *call, struct session *session) {
     size_t length;
     enum ctl_exit status = call_text_read(call, &prompt, &length);
     if (status != CTL_OK) return status;
-    link_catch_interrupt();
     status = session_open(session, call->address, 0);
     if (status != CTL_OK) return status;
+    link_catch_interrupt();
     return gen_stream(call, session, prompt, length, false);
 }
 

@@ -55,8 +55,6 @@ void json_value(const struct reply_item *item) {
     bool text = item->quoted || (item->name && strcmp(item->name, "seed") == 0);
     if (item->name && (strcmp(item->name, "resident") == 0 || strcmp(item->name, "tied") == 0))
         fputs(strcmp(item->value, "yes") == 0 ? "true" : "false", stdout);
-    else if (item->name && strcmp(item->name, "retriable") == 0)
-        fputs(strcmp(item->value, "1") == 0 ? "true" : "false", stdout);
     else if (!text && is_number(item->value))
         fputs(item->value, stdout);
     else
@@ -66,7 +64,7 @@ void json_value(const struct reply_item *item) {
 void json_fields(const struct reply *reply) {
     for (size_t i = 0; i < reply->n_items; i++) {
         const struct reply_item *item = &reply->item[i];
-        if (!item->name) continue;
+        if (!item->name || strcmp(item->name, "retriable") == 0) continue;
         printf(",\"%s\":", item->name);
         json_value(item);
     }

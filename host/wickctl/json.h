@@ -13,7 +13,7 @@ void json_text(const char *bytes, size_t length);
 /* An item's value: a number, true or false where the name is known to be such, else a string. */
 void json_value(const struct reply_item *item);
 
-/* , "name": value for every field of the reply. */
+/* , "name": value for every field of the reply but retriable, which only errors have. */
 void json_fields(const struct reply *reply);
 
 #endif

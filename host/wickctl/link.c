@@ -156,6 +156,7 @@ bool link_open(struct link *link, const char *address, char error[LINK_ERROR_BYT
     link->fd = -1;
     link->tty = false;
     link->begin = link->end = 0;
+    signal(SIGPIPE, SIG_IGN); /* a write to a closed connection is an answer, not the end */
     if (strncmp(address, "tcp:", 4) == 0) return open_tcp(link, address, error);
     if (strncmp(address, "unix:", 5) == 0) return open_unix(link, address, error);
     if (strncmp(address, "tty:", 4) == 0) return open_tty(link, address, error);
@@ -272,7 +273,6 @@ void link_catch_interrupt(void) {
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 void link_release_interrupt(void) {

@@ -46,7 +46,7 @@ bool link_print(struct link *link, const char *format, ...) __attribute__((forma
  * last line without LF are lost with the connection. */
 enum link_status link_read(struct link *link, int other, int timeout_ms, char **line);
 
-/* From here on Ctrl-C is reported by link_read, once for each press; SIGPIPE is ignored. */
+/* From here on Ctrl-C is reported by link_read, once for each press. */
 void link_catch_interrupt(void);
 /* Ctrl-C kills again, as usual. */
 void link_release_interrupt(void);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "call.h"
 #include "json.h"
@@ -187,37 +188,54 @@ static size_t ids_normalise(const char *text, size_t length, char *ids) {
     return n;
 }
 
-enum ctl_exit detokenize_command(struct call *call, struct session *session) {
-    const char *text;
-    size_t length;
+/* All parts of a 241 reply, joined: a character may be split between two of them. */
+static enum ctl_exit text_collect(struct session *session, char **text, size_t *length) {
     struct reply reply;
-    enum ctl_exit status = call_text_read(call, &text, &length);
+    do {
+        enum ctl_exit status = session_reply(session, QUERY_TAG, SESSION_ANSWER_MS, &reply);
+        if (status == CTL_OK && reply.code >= 400) status = session_refused(session, &reply);
+        if (status != CTL_OK) return status;
+        const struct reply_item *part = reply_split(&reply) ? reply_word(&reply, 0) : NULL;
+        if (!part) continue;
+        char *longer = realloc(*text, *length + part->length + 1);
+        if (!longer) return CTL_USAGE;
+        *text = longer;
+        memcpy(*text + *length, part->value, part->length);
+        *length += part->length;
+    } while (reply.more);
+    return CTL_OK;
+}
+
+enum ctl_exit detokenize_command(struct call *call, struct session *session) {
+    const char *input;
+    size_t length;
+    enum ctl_exit status = call_text_read(call, &input, &length);
     if (status != CTL_OK) return status;
     char *ids = malloc(length + 1);
     if (!ids) return CTL_USAGE;
-    size_t n = ids_normalise(text, length, ids);
+    size_t n = ids_normalise(input, length, ids);
     if (n == 0) {
-        fprintf(stderr, "wickctl: no token ids in \"%.60s\"; write them as 1,2,3\n", text);
+        fprintf(stderr, "wickctl: no token ids in \"%.*s\"; write them as 1,2,3\n",
+                (int)(length < 60 ? length : 60), input);
         free(ids);
         return CTL_USAGE;
     }
     status = session_open(session, call->address, 0);
     if (status == CTL_OK) status = call_send_staged(call, session, "DETOKENIZE", QUERY_TAG, ids, n);
     free(ids);
-    if (status != CTL_OK) return status;
-    if (call->json) fputs("{\"text\":", stdout);
-    do {
-        status = session_reply(session, QUERY_TAG, SESSION_ANSWER_MS, &reply);
-        if (status == CTL_OK && reply.code >= 400) status = session_refused(session, &reply);
-        if (status != CTL_OK) return status;
-        const struct reply_item *part = reply_split(&reply) ? reply_word(&reply, 0) : NULL;
-        if (part && call->json)
-            json_text(part->value, part->length);
-        else if (part)
-            fwrite(part->value, 1, part->length, stdout);
-    } while (reply.more);
-    puts(call->json ? "}" : "");
-    return CTL_OK;
+    char *text = NULL;
+    size_t text_length = 0;
+    if (status == CTL_OK) status = text_collect(session, &text, &text_length);
+    if (status == CTL_OK && call->json) {
+        fputs("{\"text\":", stdout);
+        json_text(text, text_length);
+        puts("}");
+    } else if (status == CTL_OK) {
+        fwrite(text, 1, text_length, stdout);
+        if (isatty(STDOUT_FILENO)) putchar('\n');
+    }
+    free(text);
+    return status;
 }
 
 enum ctl_exit ping_command(struct call *call, struct session *session) {

@@ -20,35 +20,45 @@ static enum ctl_exit session_silent(const struct session *session, int waited_ms
     return CTL_NO_CONNECTION;
 }
 
-enum ctl_exit session_refused(const struct session *session, struct reply *reply) {
-    if (!reply_split(reply) || !reply_word(reply, 0)) {
-        fprintf(stderr, "wickctl: %s answers with error %d\n", session->address, reply->code);
-        return reply->code >= 500 ? CTL_SERVER_ERROR : CTL_REFUSED;
-    }
-    const struct reply_item *text = reply_word(reply, 1);
-    const char *retriable = reply_value(reply, "retriable", "0");
-    fprintf(stderr, "wickctl: %s (%d)", reply_word(reply, 0)->value, reply->code);
-    if (text) fprintf(stderr, ": %s", text->value);
-    const char *mark = text ? "; " : ": ";
+/* The fields of an error: what is wrong with which, or INVALID_REQUEST would say nothing. */
+static void fields_tell(const struct reply *reply, const char **mark) {
     for (size_t i = 0; i < reply->n_items; i++) {
         const struct reply_item *item = &reply->item[i];
         if (!item->name || strcmp(item->name, "retriable") == 0) continue;
-        fprintf(stderr, "%s%s=%s", mark, item->name, item->value);
-        mark = ", ";
+        fprintf(stderr, "%s%s=%s", *mark, item->name, item->value);
+        *mark = ", ";
     }
-    fputs(strcmp(retriable, "1") == 0 ? " (may work later)\n" : "\n", stderr);
+}
+
+enum ctl_exit session_refused(struct session *session, struct reply *reply) {
+    enum ctl_exit result = reply->code >= 500 ? CTL_SERVER_ERROR : CTL_REFUSED;
+    const struct reply_item *word = reply_split(reply) ? reply_word(reply, 0) : NULL;
+    if (!word) {
+        fprintf(stderr, "wickctl: %s answers with error %d\n", session->address, reply->code);
+        return result;
+    }
+    bool retriable = strcmp(reply_value(reply, "retriable", "0"), "1") == 0;
+    const struct reply_item *text = reply_word(reply, 1);
+    fprintf(stderr, "wickctl: %s (%d)", word->value, reply->code);
+    if (text) fprintf(stderr, ": %s", text->value);
     if (session->json) {
         printf("{\"event\":\"error\",\"code\":%d,\"error\":", reply->code);
-        json_text(reply_word(reply, 0)->value, reply_word(reply, 0)->length);
-        if (text) {
-            fputs(",\"message\":", stdout);
-            json_text(text->value, text->length);
-        }
-        json_fields(reply);
-        if (!reply_find(reply, "retriable")) fputs(",\"retriable\":false", stdout);
-        puts("}");
+        json_text(word->value, word->length);
+        printf(",\"retriable\":%s", retriable ? "true" : "false");
+        if (text) fputs(",\"message\":", stdout);
+        if (text) json_text(text->value, text->length);
     }
-    return reply->code >= 500 ? CTL_SERVER_ERROR : CTL_REFUSED;
+    const char *mark = text ? "; " : ": ";
+    for (;;) {
+        fields_tell(reply, &mark);
+        if (session->json) json_fields(reply);
+        if (!reply->more) break;
+        if (session_reply(session, reply->tag, SESSION_ANSWER_MS, reply) != CTL_OK) break;
+        if (!reply_split(reply)) break;
+    }
+    fputs(retriable ? " (may work later)\n" : "\n", stderr);
+    if (session->json) puts("}");
+    return result;
 }
 
 enum ctl_exit session_reply(struct session *session, unsigned tag, int timeout_ms,

@@ -43,8 +43,9 @@ enum ctl_exit session_reply(struct session *session, unsigned tag, int timeout_m
  * answer is told and becomes the result. */
 enum ctl_exit session_ask(struct session *session, const char *line, struct reply *reply);
 
-/* Tells an error reply (4xx, 5xx) on stderr; returns the exit status it stands for. */
-enum ctl_exit session_refused(const struct session *session, struct reply *reply);
+/* Tells an error reply (4xx, 5xx), all its lines, on stderr; returns the exit status it stands for.
+ */
+enum ctl_exit session_refused(struct session *session, struct reply *reply);
 
 enum ctl_exit session_lost(const struct session *session);
 
