@@ -16,6 +16,9 @@ AR      ?= ar
 Q   := $(if $(filter 1,$(V)),,@)
 say  = $(if $(and $(Q),$(if $(findstring s,$(firstword -$(MAKEFLAGS))),,1)),@printf '  %-7s %s\n' $(1) $(2))
 
+# run and check build with all processors unless the caller says how many jobs (-j).
+parallel = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # --- flags ------------------------------------------------------------------------------------
 
 # No contraction of a * b + c anywhere: a fused multiply-add is written where it is meant, so that
@@ -117,7 +120,7 @@ unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
 
 .PHONY: check
 check: deps-check ## install what is missing, build everything, run every test
-	$(Q)$(MAKE) --no-print-directory all debug $(BUILD)/unit
+	$(Q)$(parallel) all debug $(BUILD)/unit
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: bench
@@ -132,7 +135,7 @@ LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
 .PHONY: lint
 lint: deps-lint ## clang-format and clang-tidy, no finding allowed
 	$(Q)clang-format --dry-run -Werror $(FORMATTED)
-	$(Q)$(MAKE) --no-print-directory lint-tidy
+	$(Q)$(parallel) lint-tidy
 .PHONY: lint-tidy
 lint-tidy: $(LINTED)
 	@echo "lint: no finding in $(words $(LINTED)) sources"
@@ -146,7 +149,7 @@ $(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
 
 .PHONY: run
 run: deps-build ## serve MODEL= (the demo model) and talk to it
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(parallel) all
 	$(Q)BUILD=$(BUILD) host/demo.sh $(MODEL)
 
 .PHONY: deps-build deps-check deps-lint

@@ -84,6 +84,7 @@ Test(arena, plan_too_large_to_count_stays_at_the_maximum) {
 Test(arena, sealed_arena_panics_when_taken_from, .signal = SIGABRT) {
     struct arena arena;
     arena_open(&arena, memory, sizeof memory);
+    arena_take(&arena, 1, 1);
     arena_seal(&arena);
     arena_take(&arena, 1, 1);
 }
