@@ -1,6 +1,5 @@
 #include "cpu/exact.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "base/panic.h"
 #include "cpu/exact_kv.h"
 #include "cpu/exact_parts.h"
+#include "cpu/isa.h"
 
 enum {
     LOAD_PIECE_BYTES = 4 << 20, /* copied between two looks at the clock */
@@ -63,19 +63,6 @@ static uint32_t larger(uint32_t a, uint32_t b) {
     return a > b ? a : b;
 }
 
-/* "Intel(R) Xeon(R) Processor, 2 threads" */
-static void device_name(char out[static 64], uint32_t threads) {
-    uint32_t words[13] = {0};
-    for (uint32_t leaf = 0; leaf < 3; leaf++) {
-        uint32_t *w = &words[4 * leaf];
-        if (!__get_cpuid(0x80000002U + leaf, &w[0], &w[1], &w[2], &w[3])) break;
-    }
-    const char *brand = (const char *)words;
-    while (*brand == ' ') brand++;
-    snprintf(out, 64, "%.46s, %u thread%s", *brand != '\0' ? brand : "x86-64", threads,
-             threads == 1 ? "" : "s");
-}
-
 static void activations_carve(struct exact *x, struct arena *arena) {
     const struct model_geometry *geo = &x->geo;
     size_t rows = x->limits.rows_max, threads = x->limits.threads, d = sizeof(double);
@@ -89,7 +76,8 @@ static void activations_carve(struct exact *x, struct arena *arena) {
     x->out = arena_take(arena, rows * geo->dim * d, ARENA_ALIGN);
     x->gate = arena_take(arena, rows * geo->ffn * d, ARENA_ALIGN);
     x->up = arena_take(arena, rows * geo->ffn * d, ARENA_ALIGN);
-    x->staging_values = rows * larger(x->widest, (uint32_t)round_up(x->limits.ctx, 256));
+    if (x->limits.taps)
+        x->staging_values = rows * larger(x->widest, (uint32_t)round_up(x->limits.ctx, 256));
     x->staging = arena_take(arena, x->staging_values * sizeof(float), ARENA_ALIGN);
     x->scores = arena_take(arena, threads * x->limits.ctx * d, ARENA_ALIGN);
     x->expanded = arena_take(arena, threads * x->widest * sizeof(float), ARENA_ALIGN);
@@ -142,7 +130,10 @@ struct backend *exact_carve(const struct model *model, const struct backend_limi
                                         .vocab = geo->vocab,
                                         .weight_bytes = x.weight_bytes,
                                         .kv_bytes = 2 * kv_bytes};
-    device_name(x.base.info.device, limits->threads);
+    char processor[sizeof x.base.info.device - 16];
+    isa_processor_name(processor, sizeof processor);
+    snprintf(x.base.info.device, sizeof x.base.info.device, "%s, %u thread%s", processor,
+             limits->threads, limits->threads == 1 ? "" : "s");
     tensors_place(&x);
     model_rope_frequencies(model, x.inverse_frequency);
     memcpy(own, &x, sizeof x);
@@ -185,6 +176,7 @@ static enum backend_status exact_load(struct backend *backend, uint64_t deadline
 static void exact_begin(struct backend *backend, const struct batch *batch) {
     struct exact *x = exact_of(backend);
     wick_assert(x->stage == EXACT_FINISHED && !x->stage_open);
+    wick_assert(backend->tap == NULL || x->limits.taps);
     wick_assert(batch->n_rows >= 1 && batch->n_rows <= x->limits.rows_max);
     x->n_logits = 0;
     for (uint32_t r = 0; r < batch->n_rows; r++) {
