@@ -9,6 +9,9 @@ import sys
 
 BITS = {"L": 1, "N": 2, "P": 4, "S": 8, "M": 16}
 WHITE_SPACE = 32
+# Assigned in Unicode 15.1, which Debian 12's package (15.0) precedes: CJK extension I and five
+# ideographic description characters. Tokenizers of today know them.
+ADDED = [(0x2EBF0, 0x2EE5D, "L"), (0x2FFC, 0x2FFF, "S"), (0x31EF, 0x31EF, "S")]
 LIMIT = 0x110000
 
 
@@ -25,6 +28,9 @@ def categories(folder):
         first = None
         for c in range(start, code + 1):
             flags[c] = BITS.get(category[0], 0)
+    for start, end, category in ADDED:
+        for c in range(start, end + 1):
+            flags[c] = BITS[category]
     for line in open(folder + "/PropList.txt", encoding="utf-8"):
         match = re.match(r"([0-9A-F]+)(?:\.\.([0-9A-F]+))?\s*;\s*White_Space\b", line)
         if match:
@@ -39,9 +45,9 @@ def main():
     version = re.search(r"-([0-9.]+)\.txt", version)[1]
     flags = categories(folder)
     ranges = [c for c in range(LIMIT) if c == 0 or flags[c] != flags[c - 1]]
-    print(f"/* Made by unicode_table.py from Unicode {version} data (UnicodeData.txt, PropList.txt);")
-    print(" * not for editing. One entry a range, up to the next entry: first code point << 8 | flags")
-    print(" * of unicode.h. */")
+    print(f"/* Made by unicode_table.py from Unicode {version} data (UnicodeData.txt, PropList.txt),")
+    print(" * with the letters and symbols that 15.1 added; not for editing. One entry a range, up to the")
+    print(" * next entry: first code point << 8 | flags of unicode.h. */")
     print('#include "token/unicode.h"\n')
     print("/* clang-format off */")
     print("const uint32_t unicode_ranges[] = {")
