@@ -34,13 +34,14 @@ static float *fast_take_floats(struct arena *arena, size_t count) {
     return fast_take(arena, count, sizeof(float));
 }
 
-static struct activations fast_take_activations(struct arena *arena, uint32_t rows,
-                                                uint32_t stride) {
-    struct activations a = {.stride = stride};
+static struct activations fast_take_activations(struct arena *arena, uint32_t rows, uint32_t stride,
+                                                bool fine) {
+    struct activations a = {.stride = stride, .fine = fine};
+    size_t planes = fine ? 2 * (size_t)rows : rows;
     a.f = fast_take_floats(arena, (size_t)rows * stride);
-    a.q = fast_take(arena, (size_t)rows * stride, 1);
-    a.scale = fast_take_floats(arena, (size_t)rows * (stride / 32));
-    a.sum16 = fast_take(arena, (size_t)rows * (stride / 16), sizeof(int32_t));
+    a.q = fast_take(arena, planes * stride, 1);
+    a.scale = fast_take_floats(arena, planes * (stride / 32));
+    a.sum16 = fast_take(arena, planes * (stride / 16), sizeof(int32_t));
     return a;
 }
 
@@ -89,13 +90,13 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     arena_section(arena, "activations");
     f->rope_frequency = fast_take(arena, geo->rope_dim / 2, sizeof(double));
     f->x = fast_take_floats(arena, (size_t)rows * w->dim_pad);
-    f->norm = fast_take_activations(arena, rows, w->dim_pad);
+    f->norm = fast_take_activations(arena, rows, w->dim_pad, false);
     f->q = fast_take_floats(arena, (size_t)rows * w->q_pad);
     f->k = fast_take_floats(arena, (size_t)rows * w->kv_pad);
     f->v = fast_take_floats(arena, (size_t)rows * w->kv_pad);
-    f->attn = fast_take_activations(arena, rows, w->q_pad);
-    f->ffn = fast_take_activations(arena, rows, w->ffn_pad);
-    f->last = fast_take_activations(arena, f->limits.logits_max, w->dim_pad);
+    f->attn = fast_take_activations(arena, rows, w->q_pad, false);
+    f->ffn = fast_take_activations(arena, rows, w->ffn_pad, true);
+    f->last = fast_take_activations(arena, f->limits.logits_max, w->dim_pad, true);
     f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->logits = fast_take_floats(arena, (size_t)f->limits.logits_max * w->vocab_pad);

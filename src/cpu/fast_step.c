@@ -163,12 +163,30 @@ static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
         f->kernels->quantise(&f->attn, row, f->width.q);
 }
 
+/* The product of one panel with n_rows rows into the member's tile, (n_rows, 16). */
+static const float *step_product(struct fast *f, uint32_t member,
+                                 const struct packed_matrix *weights, const struct activations *in,
+                                 uint32_t panel, uint32_t n_rows) {
+    float *tile = step_tile(f, member, 0);
+    if (!in->fine || !step_wants_integers(weights)) {
+        f->kernels->matmul(weights, panel, in, n_rows, tile, PACK_ROWS);
+        return tile;
+    }
+    f->kernels->matmul(weights, panel, in, 2 * n_rows, tile,
+                       PACK_ROWS); /* both tiles: two planes */
+    for (uint32_t row = 0; row < n_rows; row++) {
+        float *coarse = tile + (size_t)2 * row * PACK_ROWS;
+        f->kernels->add(coarse + PACK_ROWS, coarse);
+        if (row > 0) memcpy(tile + (size_t)row * PACK_ROWS, coarse, PACK_ROWS * sizeof(float));
+    }
+    return tile;
+}
+
 /* x += W in, one panel of it. */
 static void step_residual(struct fast *f, uint32_t member, const struct packed_matrix *weights,
                           const struct activations *in, uint32_t panel) {
-    float *tile = step_tile(f, member, 0);
     uint32_t n_rows = f->step.batch->n_rows;
-    f->kernels->matmul(weights, panel, in, n_rows, tile, PACK_ROWS);
+    const float *tile = step_product(f, member, weights, in, panel, n_rows);
     for (uint32_t row = 0; row < n_rows; row++) {
         size_t at = (size_t)row * f->width.dim_pad + panel * PACK_ROWS;
         f->kernels->add(tile + row * PACK_ROWS, f->x + at);
@@ -222,9 +240,10 @@ static void phase_final_norm(struct fast *f, uint32_t member, uint32_t index) {
 }
 
 static void phase_head(struct fast *f, uint32_t member, uint32_t panel) {
-    (void)member;
-    f->kernels->matmul(&f->output, panel, &f->last, f->step.n_logits,
-                       f->logits + (size_t)panel * PACK_ROWS, f->width.vocab_pad);
+    const float *tile = step_product(f, member, &f->output, &f->last, panel, f->step.n_logits);
+    for (uint32_t i = 0; i < f->step.n_logits; i++)
+        memcpy(f->logits + (size_t)i * f->width.vocab_pad + (size_t)panel * PACK_ROWS,
+               tile + i * PACK_ROWS, PACK_ROWS * sizeof(float));
 }
 
 /* What the items of a phase are. */

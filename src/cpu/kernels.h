@@ -9,19 +9,27 @@
 #ifndef WICK_CPU_KERNELS_H
 #define WICK_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cpu/kv_layout.h"
 #include "cpu/pack.h"
 
 /* Input rows of a product, in the forms its weights want. stride is a multiple of 32; f is zero
- * from the width to the stride. */
+ * from the width to the stride.
+ *
+ * Integer rows come in two precisions. Coarse: one plane, f ~ scale * q with 127 steps a block
+ * of 32. Fine: plane 2 r is the coarse one of row r and plane 2 r + 1 what it left over, in steps
+ * 254 times smaller; a product takes them as two rows and adds the results. It costs arithmetic,
+ * not memory traffic, and is used where rounding hurts most: the inputs of down and of the head
+ * carry two thirds of the divergence from exact evaluation (docs/ARCHITECTURE.md). */
 struct activations {
     float *f;       /* (rows, stride) */
-    int8_t *q;      /* (rows, stride): f rounded to 127 steps a block of 32 */
-    float *scale;   /* (rows, stride / 32): f ~ scale * q */
-    int32_t *sum16; /* (rows, stride / 16): sums of q */
+    int8_t *q;      /* (planes, stride) */
+    float *scale;   /* (planes, stride / 32) */
+    int32_t *sum16; /* (planes, stride / 16): sums of q */
     uint32_t stride;
+    bool fine; /* two planes a row */
 };
 
 enum { ATTEND_HEADS = 4 }; /* query heads that share a load of keys and values */
@@ -46,10 +54,10 @@ struct attend_job {
 struct cpu_kernels {
     const char *name;
     /* out[row * out_stride + lane] = sum over columns of weight[16 * panel + lane] * x[row], for
-     * n_rows rows. out holds a full panel: 16 lanes. */
+     * n_rows rows (float weights) or planes (quantised ones). out holds a full panel: 16 lanes. */
     void (*matmul)(const struct packed_matrix *weights, uint32_t panel, const struct activations *x,
                    uint32_t n_rows, float *out, uint32_t out_stride);
-    /* Fills q, scale and sum16 of one row from its f. */
+    /* Fills q, scale and sum16 of one row from its f, in its one or two planes. */
     void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
     /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t width, uint32_t stride,
