@@ -50,7 +50,7 @@ static void row_print(void *context, uint32_t index, const float *logits) {
 
 static bool report_print(struct session *session, const struct config *config,
                          struct fault *fault) {
-    if (!session_open(session, config, fault)) return false;
+    if (!session_open(session, config, true, fault)) return false;
     if (!session_prompt(session, config->max_tokens, fault)) return false;
     struct report report = {.session = session, .n_prompt = session->n_tokens};
     printf("# kind\tindex\ttoken\tlogsumexp\ttop%d id:logit\n", (int)LOGITS_TOP);

@@ -161,7 +161,7 @@ static void summary_print(const struct generation *g) {
 static bool generate(struct generation *g, const struct config *config, struct fault *fault) {
     struct session *session = g->session;
     if (!stops_read(g, config, fault)) return false;
-    if (!session_open(session, config, fault)) return false;
+    if (!session_open(session, config, false, fault)) return false;
     if (!session_prompt(session, 1, fault)) return false;
     if (!sampler_open(g, config, fault)) return false;
     g->json = config->json;

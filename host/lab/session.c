@@ -27,11 +27,13 @@ static bool load(struct session *s, struct fault *fault) {
     }
 }
 
-bool session_open(struct session *s, const struct config *config, struct fault *fault) {
+bool session_open(struct session *s, const struct config *config, bool every_row,
+                  struct fault *fault) {
     s->config = *config;
     if (s->config.model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "model= is missing: the GGUF file to load");
     if (!engine_map(&s->engine, &s->config, fault)) return false;
+    s->engine.taps = every_row;
     arena_measure(&s->arena);
     if (!engine_carve(&s->engine, &s->arena, fault)) return false;
     size_t bytes = s->arena.used;

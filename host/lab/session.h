@@ -26,8 +26,10 @@ struct session {
     uint64_t fed_ns;   /* what the steps of the last session_feed took */
 };
 
-/* Opens config->model until it can compute. A slow load says so on stderr. */
-bool session_open(struct session *session, const struct config *config, struct fault *fault);
+/* Opens config->model until it can compute. A slow load says so on stderr. every_row: all rows of a
+ * step may want logits, and taps may be set. */
+bool session_open(struct session *session, const struct config *config, bool every_row,
+                  struct fault *fault);
 
 /* Makes the tokens of config->prompt or of config->prompt_file (verbatim bytes), BOS in front if
  * the model or add_bos= asks for it, the sequence. `room` more tokens must fit the context. */
