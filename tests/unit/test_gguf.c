@@ -159,8 +159,6 @@ struct malformed {
     const char *reason; /* part of the text */
 };
 
-#define HUGE_COUNT 0x7FFFFFFFFFFFFFFF
-
 static const struct malformed malformed[] = {
     {"magic_of_another_file", {{FIELD_MAGIC, 0x12345678}}, FIELD_MAGIC, 0, "not a GGUF"},
     {"magic_reversed", {{FIELD_MAGIC, 0x47475546}}, FIELD_MAGIC, 0, "big-endian"},
