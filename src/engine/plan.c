@@ -1,0 +1,42 @@
+#include "engine/plan.h"
+
+#include <stdio.h>
+
+enum { PLAN_MIB = 1 << 20 };
+
+static const char *plan_row(char out[PLAN_LINE_BYTES], const char *name, uint64_t bytes,
+                            const char *note) {
+    snprintf(out, PLAN_LINE_BYTES, "%-22s %16llu  %10.2f MiB%s%s", name, (unsigned long long)bytes,
+             (double)bytes / PLAN_MIB, note[0] != '\0' ? "  " : "", note);
+    return out;
+}
+
+/* What a section's size comes from. */
+static const char *plan_note(const struct engine *engine, const char *name, char *out,
+                             size_t bytes) {
+    out[0] = '\0';
+    if (name[0] == 'K')
+        snprintf(out, bytes, "slots=%u ctx=%u pages=%u", engine->slots, engine->ctx,
+                 engine->n_pages);
+    return out;
+}
+
+const char *plan_line(const struct arena *arena, const struct engine *engine, size_t index,
+                      char out[PLAN_LINE_BYTES]) {
+    char note[64];
+    if (index == 0) {
+        snprintf(out, PLAN_LINE_BYTES, "%-22s %16s  %14s", "memory", "bytes", "");
+        return out;
+    }
+    index--;
+    if (index < arena->n_sections) {
+        const struct arena_section *section = &arena->section[index];
+        return plan_row(out, section->name, section->bytes,
+                        plan_note(engine, section->name, note, sizeof note));
+    }
+    index -= arena->n_sections;
+    if (index == 0) return plan_row(out, "arena, in all", arena->used, "one mapping");
+    if (index == 1)
+        return plan_row(out, "model file", engine->file_bytes, "mapped while loading only");
+    return NULL;
+}

@@ -1,0 +1,104 @@
+/* wick: inference firmware. main() is the boot sequence, one call a step. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/build_id.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "base/sandbox.h"
+#include "engine/engine.h"
+#include "engine/plan.h"
+#include "wire/server.h"
+
+enum { EXIT_FINE = 0, EXIT_FAULT = 1, EXIT_USAGE = 2 };
+
+/* Everything that lives as long as the process. */
+struct wick {
+    struct config config;
+    struct engine engine;
+    struct server server;
+    struct arena arena;
+};
+
+static void say(const char *text) {
+    ssize_t written = write(STDOUT_FILENO, text, strlen(text));
+    (void)written; /* nothing to do about a closed stdout */
+}
+
+static int give_up(const struct fault *fault) {
+    const struct fault_kind *kind = fault_kind(fault->code);
+    log_event(LOG_ERROR, "failed", "code=%d %s: %s", kind->number, kind->word, fault->text);
+    return fault->code == FAULT_INVALID_REQUEST ? EXIT_USAGE : EXIT_FAULT;
+}
+
+/* --help and --version. */
+static int answer(char asked) {
+    if (asked == 'V') {
+        say("wick proto=1 build=");
+        say(build_id());
+        say("\n");
+        return EXIT_FINE;
+    }
+    say("wick: serves a GGUF model over a line protocol (docs/PROTOCOL.md)\n\n"
+        "usage: wick model=FILE.gguf [key=value ...]\n\n");
+    config_help(STDOUT_FILENO, CONFIG_SERVE);
+    return EXIT_FINE;
+}
+
+/* Everything that needs memory, in the order in which it lies in the arena. */
+static bool carve(struct wick *wick, struct arena *arena, struct fault *fault) {
+    if (!engine_carve(&wick->engine, arena, fault)) return false;
+    server_carve(&wick->server, &wick->config, &wick->engine, arena);
+    return true;
+}
+
+/* Measures, tells, and checks the plan; then takes the one mapping and carves it. */
+static bool plan_and_carve(struct wick *wick, struct fault *fault) {
+    char line[PLAN_LINE_BYTES];
+    arena_measure(&wick->arena);
+    if (!carve(wick, &wick->arena, fault)) return false;
+    size_t bytes = wick->arena.used;
+    for (size_t i = 0; plan_line(&wick->arena, &wick->engine, i, line) != NULL; i++)
+        log_event(LOG_INFO, "plan", "%s", line);
+    return engine_fits(&wick->engine, bytes, fault) && arena_map(&wick->arena, bytes, fault) &&
+           carve(wick, &wick->arena, fault);
+}
+
+static int serve(struct wick *wick) {
+    struct fault fault;
+    if (!engine_map(&wick->engine, &wick->config, &fault)) return give_up(&fault);
+    if (!plan_and_carve(wick, &fault)) return give_up(&fault);
+    if (!server_open(&wick->server, &fault)) return give_up(&fault);
+    switch (server_load(&wick->server, &fault)) {
+    case SERVER_FAILED:
+        server_close(&wick->server);
+        return give_up(&fault);
+    case SERVER_STOPPED:
+        server_close(&wick->server);
+        return EXIT_FINE;
+    case SERVER_READY:
+        break;
+    }
+    arena_seal(&wick->arena);
+    if (sandbox_supported() && !sandbox_enter(&fault)) return give_up(&fault);
+    server_run(&wick->server);
+    server_close(&wick->server);
+    engine_close(&wick->engine);
+    return EXIT_FINE;
+}
+
+int main(int argc, char **argv) {
+    static struct wick wick; /* about 4 MB: not for the stack */
+    struct fault fault;
+    char asked = 0;
+    config_defaults(&wick.config, CONFIG_SERVE);
+    if (!config_from_argv(&wick.config, CONFIG_SERVE, argc - 1, argv + 1, &asked, &fault)) {
+        give_up(&fault);
+        return EXIT_USAGE;
+    }
+    if (asked != 0) return answer(asked);
+    log_open(STDERR_FILENO, (enum log_level)wick.config.log_level);
+    return serve(&wick);
+}
