@@ -43,7 +43,7 @@ export DEBIAN_FRONTEND=noninteractive
 # A fresh image has no package lists; an old one has stale ones.
 # shellcheck disable=SC2086
 install_missing() {
-    $sudo apt-get install -y -q --no-install-recommends $missing
+    $sudo apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $missing
 }
-$sudo apt-get update -q || echo "deps: apt-get update failed; trying with the lists there are" >&2
+$sudo apt-get update -qq || echo "deps: apt-get update failed; trying with the lists there are" >&2
 install_missing
