@@ -1,0 +1,41 @@
+#include "wire/output.h"
+
+#include <string.h>
+
+#include "base/panic.h"
+
+size_t output_free(const struct output *output) {
+    return output->size - output->used;
+}
+
+void output_clear(struct output *output) {
+    output->head = 0;
+    output->used = 0;
+    output->overrun = false;
+}
+
+void output_put(struct output *output, const char *line, size_t length) {
+    if (length > output_free(output)) {
+        output->overrun = true;
+        return;
+    }
+    size_t tail = (output->head + output->used) % output->size;
+    size_t first = output->size - tail;
+    if (first > length) first = length;
+    memcpy(output->bytes + tail, line, first);
+    memcpy(output->bytes, line + first, length - first);
+    output->used += length;
+}
+
+const char *output_oldest(const struct output *output, size_t *n) {
+    *n = output->size - output->head;
+    if (*n > output->used) *n = output->used;
+    return *n > 0 ? output->bytes + output->head : NULL;
+}
+
+void output_take(struct output *output, size_t n) {
+    wick_assert(n <= output->used);
+    output->used -= n;
+    /* An empty ring starts over, so that most writes are one piece. */
+    output->head = output->used == 0 ? 0 : (output->head + n) % output->size;
+}
