@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-enum { LANES_TOKENS = 2 };
+enum { LANES_TOKENS = 2, LANES_UNROLL = 8 };
 
 struct lf {
     __m256 a, b;

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-enum { LANES_TOKENS = 8 }; /* activation rows a product keeps in registers */
+enum { LANES_TOKENS = 8, LANES_UNROLL = 8 };
 
 struct lf {
     __m512 v;

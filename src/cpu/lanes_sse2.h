@@ -16,7 +16,10 @@
 
 #include "gguf/quant.h"
 
-enum { LANES_TOKENS = 1 };
+enum {
+    LANES_TOKENS = 1, /* activation rows a product keeps in registers */
+    LANES_UNROLL = 1  /* sixteen registers hold one step of a loop; more is only bigger */
+};
 
 struct lf {
     __m128 v[4];
