@@ -6,10 +6,12 @@
 #include "base/config.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "lab/bench.h"
 #include "lab/dump.h"
 #include "lab/inspect.h"
 #include "lab/logits.h"
 #include "lab/make_model.h"
+#include "lab/plan.h"
 #include "lab/run.h"
 #include "lab/tokenize.h"
 
@@ -22,10 +24,12 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"inspect", CONFIG_INSPECT, inspect_run, "show what a GGUF file holds"},
+    {"plan", CONFIG_PLAN, plan_run, "show the memory that wick would take"},
     {"tokenize", CONFIG_TOKENIZE, tokenize_run, "text from stdin to token ids on stdout"},
     {"run", CONFIG_RUN, run_run, "generate one text, to stdout as it comes"},
     {"logits", CONFIG_LOGITS, logits_run, "print the largest logits of every position of a prompt"},
     {"dump", CONFIG_DUMP, dump_run, "write every stage of the network as raw F32 files"},
+    {"bench", CONFIG_BENCH, bench_run, "measure prompt and decode beside the read bandwidth"},
     {"make-model", CONFIG_MAKE_MODEL, make_model_run, "write a model of random weights"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

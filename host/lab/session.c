@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/panic.h"
+#include "cpu/cpu.h"
 
 enum {
     LOAD_SLICE_MS = 500, /* between two progress lines */
@@ -147,6 +148,10 @@ bool session_feed(struct session *s, bool last_only, session_row *row, void *con
         s->n_fed += n;
     }
     return true;
+}
+
+uint32_t session_threads(const struct session *s) {
+    return s->config.threads != 0 ? s->config.threads : cpu_count();
 }
 
 void session_close(struct session *s) {

@@ -46,6 +46,9 @@ typedef void session_row(void *context, uint32_t index, const float *logits);
 bool session_feed(struct session *session, bool last_only, session_row *row, void *context,
                   struct fault *fault);
 
+/* Threads that compute. */
+uint32_t session_threads(const struct session *session);
+
 void session_close(struct session *session);
 
 /* The id with the largest logit, the lowest of equals. */

@@ -1,0 +1,161 @@
+#include "lab/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "lab/bandwidth.h"
+#include "lab/session.h"
+
+enum {
+    ROUNDS_MAX = 1000,
+    BUFFER_BYTES = 1 << 30, /* of the bandwidth test: ten times a large cache */
+    PASSES = 2              /* over it, a round */
+};
+
+/* What one round measures, and what all rounds come to. */
+struct figures {
+    double read_bytes_per_s;
+    double prompt_tokens_per_s;
+    double decode_tokens_per_s;
+};
+
+struct bench {
+    struct session session;
+    struct bandwidth *bandwidth;
+    uint32_t prompt_tokens, decode_tokens, rounds;
+    struct figures round[ROUNDS_MAX];
+};
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median over the rounds of the field at `offset`. */
+static double median(const struct bench *bench, size_t offset) {
+    double values[ROUNDS_MAX];
+    for (uint32_t i = 0; i < bench->rounds; i++)
+        values[i] = *(const double *)((const char *)&bench->round[i] + offset);
+    qsort(values, bench->rounds, sizeof values[0], compare_doubles);
+    uint32_t middle = bench->rounds / 2;
+    return bench->rounds % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+static void ignore_row(void *context, uint32_t index, const float *logits) {
+    (void)context;
+    (void)index;
+    (void)logits;
+}
+
+/* A token that is in every vocabulary and differs from its neighbours. */
+static int32_t filler(const struct bench *bench, uint32_t position) {
+    uint32_t vocab = bench->session.engine.model.geo.vocab;
+    return (int32_t)((position * 7919u + 13u) % vocab);
+}
+
+/* Feeds `count` tokens in one go (a prompt) or one by one (decoding); tokens per second. */
+static bool feed(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
+                 struct fault *fault) {
+    struct session *s = &bench->session;
+    uint64_t took_ns = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        session_append(s, filler(bench, s->n_tokens));
+        if (!one_by_one && i + 1 < count) continue;
+        if (!session_feed(s, true, ignore_row, NULL, fault)) return false;
+        took_ns += s->fed_ns;
+    }
+    *tokens_per_s = count / ((double)took_ns * 1e-9);
+    return true;
+}
+
+static bool measure(struct bench *bench, struct fault *fault) {
+    for (uint32_t i = 0; i < bench->rounds; i++) {
+        struct figures *f = &bench->round[i];
+        fprintf(stderr, "\rbench: round %u of %u ", i + 1, bench->rounds);
+        for (int pass = 0; pass < PASSES; pass++) {
+            double rate = bandwidth_measure(bench->bandwidth);
+            if (rate > f->read_bytes_per_s) f->read_bytes_per_s = rate;
+        }
+        bench->session.n_tokens = bench->session.n_fed = 0;
+        if (!feed(bench, bench->decode_tokens, true, &f->decode_tokens_per_s, fault)) return false;
+        bench->session.n_tokens = bench->session.n_fed = 0;
+        if (!feed(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s, fault)) return false;
+    }
+    fprintf(stderr, "\r%30s\r", "");
+    return true;
+}
+
+/* Bytes a decode step reads: the weights (of an embedding table of its own only a row), and the KV
+ * cache of half the tokens decoded. */
+static double bytes_per_token(const struct bench *bench) {
+    const struct engine *engine = &bench->session.engine;
+    const struct backend_info *info = &engine->backend->info;
+    double weights = (double)info->weight_bytes;
+    if (!engine->model.geo.tied) weights -= (double)engine->model.token_embd.bytes;
+    double kv_per_token = (double)info->kv_bytes / info->n_pages / KV_PAGE_TOKENS;
+    return weights + kv_per_token * bench->decode_tokens / 2;
+}
+
+static void print_table(const struct bench *bench, const struct figures *m, double bytes) {
+    const struct engine *engine = &bench->session.engine;
+    const struct backend_info *info = &engine->backend->info;
+    double rate = m->decode_tokens_per_s * bytes;
+    printf("model    %s, %s, %.1f MB as packed\n", engine->model.geo.name,
+           engine->model.geo.quantisation, (double)info->weight_bytes / 1e6);
+    printf("machine  %s, isa=%s\n", info->device, info->isa);
+    printf("rounds   %u, medians; KV cache from empty; chunk=%u\n\n", bench->rounds,
+           bench->session.config.chunk);
+    printf("%-10s %8s %12s %14s %10s %12s\n", "", "tokens", "tokens/s", "MB/token", "GB/s",
+           "of read");
+    printf("%-10s %8s %12s %14s %10.2f %12s\n", "read", "", "", "", m->read_bytes_per_s / 1e9, "");
+    printf("%-10s %8u %12.1f %14.2f %10.2f %11.1f%%\n", "decode", bench->decode_tokens,
+           m->decode_tokens_per_s, bytes / 1e6, rate / 1e9, 100 * rate / m->read_bytes_per_s);
+    printf("%-10s %8u %12.1f\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
+}
+
+static void print_json(const struct bench *bench, const struct figures *m, double bytes) {
+    const struct engine *engine = &bench->session.engine;
+    const struct backend_info *info = &engine->backend->info;
+    printf("{\"quantisation\":\"%s\",\"isa\":\"%s\",\"device\":\"%s\",\"weight_bytes\":%llu,"
+           "\"rounds\":%u,\"read_bytes_per_s\":%.0f,\"decode_tokens\":%u,"
+           "\"decode_tokens_per_s\":%.3f,\"bytes_per_token\":%.0f,\"of_read_bandwidth\":%.4f,"
+           "\"prompt_tokens\":%u,\"prompt_tokens_per_s\":%.3f}\n",
+           engine->model.geo.quantisation, info->isa, info->device,
+           (unsigned long long)info->weight_bytes, bench->rounds, m->read_bytes_per_s,
+           bench->decode_tokens, m->decode_tokens_per_s, bytes,
+           m->decode_tokens_per_s * bytes / m->read_bytes_per_s, bench->prompt_tokens,
+           m->prompt_tokens_per_s);
+}
+
+/* What was asked for, cut to the context. */
+static void choose(struct bench *bench) {
+    const struct config *config = &bench->session.config;
+    uint32_t ctx = bench->session.engine.ctx;
+    bench->rounds = config->repeat;
+    bench->prompt_tokens = config->prompt_tokens < ctx ? config->prompt_tokens : ctx;
+    bench->decode_tokens = config->decode_tokens < ctx ? config->decode_tokens : ctx;
+}
+
+int bench_run(const struct config *config) {
+    static struct bench bench; /* the session is big */
+    struct fault fault;
+    if (!session_open(&bench.session, config, false, &fault)) return session_fail(&fault);
+    choose(&bench);
+    uint32_t threads = session_threads(&bench.session);
+    bench.bandwidth = bandwidth_open(threads, BUFFER_BYTES, &fault);
+    if (bench.bandwidth == NULL || !measure(&bench, &fault)) return session_fail(&fault);
+    struct figures medians = {
+        .read_bytes_per_s = median(&bench, offsetof(struct figures, read_bytes_per_s)),
+        .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),
+        .decode_tokens_per_s = median(&bench, offsetof(struct figures, decode_tokens_per_s)),
+    };
+    double bytes = bytes_per_token(&bench);
+    if (bench.session.config.json)
+        print_json(&bench, &medians, bytes);
+    else
+        print_table(&bench, &medians, bytes);
+    bandwidth_close(bench.bandwidth);
+    session_close(&bench.session);
+    return 0;
+}
