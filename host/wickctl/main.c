@@ -7,10 +7,6 @@
 
 #include "call.h"
 
-#ifndef WICK_BUILD
-#define WICK_BUILD "unversioned"
-#endif
-
 static const char default_address[] = "tcp:127.0.0.1:7411";
 
 typedef enum ctl_exit command_function(struct call *call, struct session *session);
@@ -55,7 +51,7 @@ static const struct option {
                {"json", 0, NULL, "one JSON object an event or answer, on stdout"},
                {"quiet", 'q', NULL, "no summary line"},
                {"help", 'h', NULL, "this"},
-               {"version", 'V', NULL, "version and build"},
+               {"version", 'V', NULL, "version of the protocol"},
                {0}};
 
 static const char params_help[] =
@@ -178,7 +174,7 @@ static enum ctl_exit dashed_read(struct call *call, struct arguments *arguments,
         exit(CTL_OK);
     }
     if (strcmp(option->name, "version") == 0) {
-        puts("wickctl " WICK_BUILD ", protocol 1");
+        puts("wickctl, protocol 1");
         exit(CTL_OK);
     }
     return CTL_OK;

@@ -1,0 +1,245 @@
+"""What the system tests stand on: a registry of tests, and the programs under test as fixtures."""
+
+import atexit
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
+
+
+class options:
+    """Set by run.py before any test runs."""
+
+    wick = os.path.join(BUILD, "wick")
+    wickctl = os.path.join(BUILD, "wickctl")
+    lab = os.path.join(BUILD, "wick-lab")
+    model = os.path.join(ROOT, "images", "tales-4m-Q8_0.gguf")
+    soak_seconds = 60
+    soak_seed = None
+    threads = 0
+
+
+TESTS = []
+
+
+def test(seconds=20):
+    """Registers a function as a test that must be over in `seconds` (or in what that returns)."""
+
+    def register(function):
+        TESTS.append((function, seconds))
+        return function
+
+    return register
+
+
+class Skip(Exception):
+    """Raised with the reason why a test cannot run here."""
+
+
+def check(condition, *what):
+    """assert that stays on under -O and says what it saw."""
+    if not condition:
+        raise AssertionError(" ".join(str(w) for w in what) or "check failed")
+
+
+def check_equal(got, want, what=""):
+    if got != want:
+        raise AssertionError(f"{what + ': ' if what else ''}got {got!r}, want {want!r}")
+
+
+_work = None
+
+
+def work_dir():
+    """A directory that is gone when the tests are over."""
+    global _work
+    if _work is None:
+        _work = tempfile.mkdtemp(prefix="wick-system-")
+        atexit.register(shutil.rmtree, _work, ignore_errors=True)
+    return _work
+
+
+def work_path(name):
+    return os.path.join(work_dir(), name)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+_running = []
+
+
+def end_all():
+    """Ends what a test left running."""
+    while _running:
+        process = _running.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def start(argv, **how):
+    process = subprocess.Popen(argv, **how)
+    _running.append(process)
+    return process
+
+
+def need(path, make="run `make` first"):
+    if not os.path.exists(path):
+        raise Skip(f"{path} is absent: {make}")
+    return path
+
+
+class Server:
+    """One running wick. `listen` names further wires; tcp and unix are always there."""
+
+    count = 0
+
+    def __init__(self, *settings, model=None, ready=True, prefix=(), listen=(), stdio=False,
+                 client=None):
+        from client import Client
+
+        self.client_class = client or Client
+        Server.count += 1
+        self.port = free_port()
+        self.tcp = f"tcp:127.0.0.1:{self.port}"
+        self.unix = f"unix:{work_path(f'wick-{Server.count}.sock')}"
+        self.log_path = work_path(f"wick-{Server.count}.log")
+        self.argv = [*prefix, need(options.wick), f"model={model or need(options.model)}",
+                     f"listen={self.tcp}", f"listen={self.unix}",
+                     *(f"listen={wire}" for wire in listen), *settings]
+        if options.threads and not any(s.startswith("threads=") for s in settings):
+            self.argv.append(f"threads={options.threads}")
+        pipe = subprocess.PIPE if stdio else subprocess.DEVNULL
+        self.log_file = open(self.log_path, "wb")
+        self.process = start(self.argv, stdin=pipe, stdout=pipe, stderr=self.log_file)
+        self.pid = self.process.pid
+        if ready:
+            self.wait_ready()
+
+    def log(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+    def wait_ready(self, seconds=15):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                with self.connect() as c:
+                    if c.health()["status"] in ("ready", "busy"):
+                        return self
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"wick is not ready after {seconds} s (exit {self.process.poll()}): "
+                             f"{self.log()[-2000:]}")
+
+    def connect(self, address=None):
+        return self.client_class(address or self.tcp)
+
+    def wait_exit(self, seconds=10):
+        return self.process.wait(timeout=seconds)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log_file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stop()
+        if exc[0] is not None:
+            tail = self.log()[-1500:]
+            print(f"    log of {' '.join(self.argv[1:])}:\n"
+                  + "".join(f"    | {line}\n" for line in tail.splitlines()), file=sys.stderr)
+        elif self.process.returncode not in (0, -signal.SIGKILL):
+            raise AssertionError(f"wick ended with {self.process.returncode}: {self.log()[-1500:]}")
+
+    # What the kernel says about the process.
+
+    def status(self, key):
+        with open(f"/proc/{self.pid}/status") as f:
+            return re.search(rf"^{key}:\s*(.*)$", f.read(), re.M).group(1)
+
+    def rss_kb(self):
+        return int(self.status("VmRSS").split()[0])
+
+    def cpu_ticks(self):
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+        return total
+
+    def voluntary_switches(self):
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/status") as f:
+                total += int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", f.read(), re.M)[1])
+        return total
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def eventually(condition, seconds=1.0, what="condition"):
+    """Polls until condition() is true; returns the seconds it took."""
+    begin = time.monotonic()
+    while True:
+        if condition():
+            return time.monotonic() - begin
+        if time.monotonic() - begin > seconds:
+            raise AssertionError(f"{what} not true after {seconds} s")
+        time.sleep(0.002)
+
+
+def wickctl(server, *words, stdin=None, seconds=20, env=None):
+    """Runs wickctl to its end; returns (exit status, stdout, stderr)."""
+    address = server if isinstance(server, str) else server.tcp
+    done = subprocess.run([need(options.wickctl), "-c", address, *words], timeout=seconds,
+                          input=stdin if stdin is not None else b"", capture_output=True,
+                          env={**os.environ, **(env or {})})
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def greedy_reference():
+    """(prompt, continuation) that the file's weights give when evaluated exactly."""
+    folder = os.path.join(ROOT, "tests", "reference", "data", "prompt0")
+    with open(os.path.join(folder, "prompt.txt")) as f:
+        prompt = f.read()
+    with open(os.path.join(folder, "greedy.txt")) as f:
+        return prompt, f.read()
+
+
+def lab(*words, stdin=b""):
+    """Runs wick-lab; returns its stdout."""
+    done = subprocess.run([need(options.lab), *words], input=stdin, capture_output=True, timeout=60)
+    check(done.returncode == 0, "wick-lab", *words, done.stderr.decode())
+    return done.stdout
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
