@@ -28,7 +28,8 @@ CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE -Isrc -I
               -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -MMD -MP
 # musl-gcc does not see the kernel's headers; -idirafter keeps glibc's own out of the way.
 CFLAGS_MUSL := $(CFLAGS_ALL) -O2 -fno-pie -fstack-protector-strong -ffunction-sections \
-               -fdata-sections -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+               -fdata-sections -fno-asynchronous-unwind-tables \
+               -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 CFLAGS_SANITIZE := $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                    -fno-sanitize-recover=undefined
 LDFLAGS_MUSL := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
