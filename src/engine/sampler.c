@@ -190,13 +190,20 @@ static int32_t greedy_choose(const struct sampler *sampler, const float *logits,
     return (int32_t)best_id;
 }
 
-/* Logits -> masses: mass = round(2^MASS_BITS * exp(logit - best logit)). */
-static void masses_compute(struct sampler_candidate *c, uint32_t n) {
+/* Logits -> masses: mass = round(2^MASS_BITS * exp(logit - best logit)). Candidates without mass
+ * are dropped: none of them could be drawn. Returns how many are left. */
+static uint32_t masses_compute(struct sampler_candidate *c, uint32_t n) {
     double best = c[0].weight;
+    uint32_t kept = 0;
     for (uint32_t i = 1; i < n; i++)
         if (c[i].weight > best) best = c[i].weight;
-    for (uint32_t i = 0; i < n; i++)
-        c[i].weight = (double)(uint64_t)(weight_exp(c[i].weight - best) * mass_of_best + 0.5);
+    for (uint32_t i = 0; i < n; i++) {
+        double below_best = c[i].weight - best;
+        if (below_best < -31) continue; /* 2^43 * exp(-31) = 0.303: most of a large vocabulary */
+        double mass = (double)(uint64_t)(weight_exp(below_best) * mass_of_best + 0.5);
+        if (mass > 0) c[kept++] = (struct sampler_candidate){.weight = mass, .id = c[i].id};
+    }
+    return kept;
 }
 
 static uint32_t top_p_keep(struct sampler_candidate *c, uint32_t n, double top_p) {
@@ -243,7 +250,7 @@ int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *par
     struct sampler_candidate *c = sampler->candidate;
     if (n == 0) return 0;
     if (params->top_k > 0 && params->top_k < n) n = prefix_select(c, n, params->top_k, 0);
-    masses_compute(c, n);
+    n = masses_compute(c, n);
     if (params->top_p < 1) n = top_p_keep(c, n, params->top_p);
     if (params->min_p > 0) n = min_p_keep(c, n, params->min_p);
     wick_assert(n >= 1);

@@ -136,6 +136,46 @@ Test(kv_pages, same_tokens_behind_another_prefix_are_another_page) {
     cr_assert_eq(b.n_shared, 0);
 }
 
+/* Puts page `a` before page `b` in b's bucket, with b's hash. */
+static void forge_collision(struct kv_pages *kv, uint32_t a, uint32_t b) {
+    uint32_t *link = &kv->bucket[kv->page[a].hash & (kv->n_buckets - 1)];
+    while (*link != a) link = &kv->page[*link].chain;
+    *link = kv->page[a].chain;
+    kv->page[a].hash = kv->page[b].hash;
+    link = &kv->bucket[kv->page[b].hash & (kv->n_buckets - 1)];
+    kv->page[a].chain = *link;
+    *link = a;
+}
+
+Test(kv_pages, equal_hashes_do_not_make_equal_pages) {
+    static struct sequence a, b;
+    struct kv_pages kv;
+    open_pages(&kv, 8);
+    fill(&a, 0, 2 * P);
+    fill(&b, 0, P);
+    b.token[P - 1]++; /* only the last token differs */
+    cr_assert(admit(&kv, &a, 0, 2));
+    cr_assert(admit(&kv, &b, 0, 1));
+    grow(&kv, &a);
+    grow(&kv, &a);
+    grow(&kv, &b);
+    uint32_t page = b.table[0];
+    forge_collision(&kv, a.table[0], page);
+    leave(&kv, &b);
+    cr_assert(admit(&kv, &b, P, 1));
+    cr_assert(b.n_shared == 1 && b.table[0] == page, "told apart by the tokens");
+    leave(&kv, &b);
+
+    memcpy(b.token, a.token + P, P * sizeof *b.token); /* a's second page, without the first */
+    cr_assert(admit(&kv, &b, 0, 1));
+    grow(&kv, &b);
+    page = b.table[0];
+    forge_collision(&kv, a.table[1], page);
+    leave(&kv, &b);
+    cr_assert(admit(&kv, &b, P, 1));
+    cr_assert(b.n_shared == 1 && b.table[0] == page, "told apart by the parent");
+}
+
 Test(kv_pages, twins_computed_at_the_same_time_become_one) {
     static struct sequence a, b;
     struct kv_pages kv;

@@ -312,6 +312,28 @@ Test(sampler, no_candidate_left_gives_the_lowest_id) {
     }
 }
 
+/* A generator whose next draw is `bits` * 2^-64, cut to 53 bits: the output of xoshiro256** is
+ * rotl(s[1] * 5, 7) * 9, and 5 and 9 have inverses modulo 2^64. */
+static struct sampler_rng rng_that_draws(uint64_t bits) {
+    uint64_t product = bits * 0x8E38E38E38E38E39ULL;
+    product = product >> 7 | product << 57;
+    return (struct sampler_rng){{1, product * 0xCCCCCCCCCCCCCCCDULL, 2, 3}};
+}
+
+Test(sampler, draw_at_a_border_belongs_to_the_next_candidate) {
+    struct sampler sampler;
+    open_sampler(&sampler, 4);
+    float equal[4] = {1, 1, 1, 1};
+    uint64_t quarter = 1ULL << 62;
+    uint64_t draws[] = {0, quarter - 2048, quarter, 3 * quarter, UINT64_MAX};
+    int32_t expected[] = {0, 0, 1, 3, 3};
+    for (int i = 0; i < 5; i++) {
+        struct sampler_rng rng = rng_that_draws(draws[i]);
+        cr_assert_eq(sampler_choose(&sampler, &sampler_defaults, &rng, equal, NULL, 0), expected[i],
+                     "draw %d", i);
+    }
+}
+
 /* --- generator and log-probabilities -----------------------------------------------------------
  */
 

@@ -474,6 +474,18 @@ Test(scheduler, held_job_says_nothing_and_goes_on_where_it_was) {
     assert_as_expected(&request);
 }
 
+Test(scheduler, job_held_in_its_prompt_keeps_no_backend_busy) {
+    open_all(small, 32);
+    struct job_request request = request_of(1, 1, 40, 5);
+    cr_assert(submit(request));
+    step();
+    scheduler_hold(s, request.id, true, now_ns);
+    cr_assert_not(begin());
+    scheduler_hold(s, request.id, false, now_ns);
+    run_all();
+    assert_as_expected(&request);
+}
+
 Test(scheduler, held_job_leaves_the_others_their_pace) {
     open_all(small, 32);
     cr_assert(submit(request_of(1, 1, 10, 20)));
