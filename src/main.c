@@ -1,4 +1,5 @@
 /* wick: inference firmware. main() is the boot sequence, one call a step. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -99,6 +100,7 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
     if (asked != 0) return answer(asked);
+    signal(SIGPIPE, SIG_IGN); /* whoever reads the log may go before we do */
     log_open(STDERR_FILENO, (enum log_level)wick.config.log_level);
     return serve(&wick);
 }

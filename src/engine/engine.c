@@ -97,13 +97,14 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
     if (!vocab_carve(&engine->vocab, &engine->gguf, arena, fault))
         return engine_blame(config->model, fault);
     vocab_scratch_carve(&engine->scratch, &engine->vocab, ENGINE_TEXT_MAX, arena);
-    uint32_t rows_max = engine_min(config->chunk + engine->slots, BATCH_ROWS_MAX);
     uint32_t logits = engine->slots > ENGINE_LOGITS_MIN ? engine->slots : ENGINE_LOGITS_MIN;
+    engine->rows_max = engine_min(config->chunk + engine->slots, BATCH_ROWS_MAX);
+    engine->logits_max = engine->taps ? engine->rows_max : engine_min(logits, engine->rows_max);
     struct backend_limits limits = {
         .n_pages = engine->n_pages,
         .ctx = engine->ctx,
-        .rows_max = rows_max,
-        .logits_max = engine->taps ? rows_max : engine_min(logits, rows_max),
+        .rows_max = engine->rows_max,
+        .logits_max = engine->logits_max,
         .threads = config->threads != 0 ? config->threads : cpu_count(),
         .kv_type = config->kv_type,
         .taps = engine->taps,

@@ -32,15 +32,8 @@ static struct scheduler *scheduler_take(const struct config *config, const struc
                                       .chunk = config->chunk,
                                       .deadline_ms = config->deadline_ms,
                                       .stall_ms = config->stall_ms};
-    /* While measuring there is no backend to ask; this is never less than what it will say. */
-    uint32_t rows = least(config->chunk + config->slots, BATCH_ROWS_MAX);
-    uint32_t logits = rows;
-    if (engine->backend != NULL) {
-        wick_assert(engine->backend->info.rows_max <= rows);
-        rows = engine->backend->info.rows_max;
-        logits = least(engine->backend->info.logits_max, rows);
-    }
-    return scheduler_carve(&limits, engine->n_pages, rows, logits, &engine->vocab, arena);
+    return scheduler_carve(&limits, engine->n_pages, engine->rows_max, engine->logits_max,
+                           &engine->vocab, arena);
 }
 
 /* Everything a client's jobs can say before they are held, and the answer to one command. */
