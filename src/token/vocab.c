@@ -25,12 +25,15 @@ uint32_t vocab_text_hash(const char *text, size_t length) {
 
 int32_t vocab_find(const struct vocab *vocab, const char *text, size_t length) {
     if (length == 0 || length > vocab->longest) return -1;
-    uint32_t mask = vocab->text_slots - 1;
-    for (uint32_t slot = vocab_text_hash(text, length) & mask; vocab->text_slot[slot] != 0;
-         slot = (slot + 1) & mask) {
-        const struct vocab_token *token = &vocab->token[vocab->text_slot[slot] - 1];
+    const uint32_t id_mask = (1u << VOCAB_SLOT_ID_BITS) - 1;
+    uint32_t hash = vocab_text_hash(text, length), mask = vocab->text_slots - 1;
+    for (uint32_t slot = hash & mask; vocab->text_slot[slot] != 0; slot = (slot + 1) & mask) {
+        uint32_t entry = vocab->text_slot[slot];
+        if ((entry ^ hash) & ~id_mask) continue;
+        uint32_t id = (entry & id_mask) - 1;
+        const struct vocab_token *token = &vocab->token[id];
         if (token->length == length && memcmp(vocab->text + token->text_offset, text, length) == 0)
-            return (int32_t)(vocab->text_slot[slot] - 1);
+            return (int32_t)id;
     }
     return -1;
 }

@@ -17,6 +17,7 @@
 
 enum {
     VOCAB_TOKENS_MAX = 1 << 20,
+    VOCAB_SLOT_ID_BITS = 21, /* VOCAB_TOKENS_MAX fits */
     VOCAB_MERGES_MAX = 1 << 22,
     VOCAB_PIECE_MAX = 1024, /* bytes of one token's text */
     VOCAB_END_MAX = 64      /* the known texts (vocab_load.c) and the ids that a file can name */
@@ -56,8 +57,9 @@ struct vocab {
     size_t text_bytes;
     uint32_t longest; /* bytes of the longest token */
     float *score;     /* (n_tokens), spm */
-    uint32_t
-        *text_slot; /* open-addressed hash: text -> id + 1; text_slots entries, a power of two */
+    /* Open-addressed hash: text -> id + 1 in the low VOCAB_SLOT_ID_BITS, above them the top bits of
+     * the hash; 0 is empty. text_slots entries, a power of two. */
+    uint32_t *text_slot;
     uint32_t text_slots;
     uint64_t *merge_key; /* bpe: open-addressed hash: (left id, right id) -> rank, merged id */
     uint32_t *merge_rank;

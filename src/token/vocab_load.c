@@ -88,7 +88,6 @@ static const struct known_text known_texts[] = {
 };
 enum {
     KNOWN_TEXTS = sizeof known_texts / sizeof known_texts[0],
-    KNOWN_TEXT_BYTES_MAX = 32,
     EOT_TEXTS = 11 /* the first of them: a model's end of turn, if the file names none */
 };
 _Static_assert(KNOWN_TEXTS + 6 <= VOCAB_END_MAX, "eos, eot, eom, fim pad, rep and sep besides");
@@ -98,7 +97,9 @@ struct source {
     const struct gguf *gguf;
     const struct gguf_kv *tokens, *scores, *types, *merges; /* NULL: absent */
     bool named[KNOWN_TEXTS]; /* the file names that role's id: the text decides nothing */
+    bool begins_known[256];  /* first bytes of known texts: a quick no */
 };
+_Static_assert(VOCAB_TOKENS_MAX < 1 << VOCAB_SLOT_ID_BITS, "an id + 1 fits its slot");
 
 static unsigned long long offset_of(const struct gguf_kv *kv) {
     return (unsigned long long)kv->offset;
@@ -134,10 +135,9 @@ int vocab_byte_spelled(const char *text, size_t length) {
 }
 
 static int known_index(const struct source *source, struct gguf_string text) {
-    if (text.length == 0 || text.length > KNOWN_TEXT_BYTES_MAX) return -1;
+    if (text.length == 0 || !source->begins_known[(uint8_t)text.text[0]]) return -1;
     for (int i = 0; i < KNOWN_TEXTS; i++) {
-        if (known_texts[i].text[0] == text.text[0] && gguf_string_is(text, known_texts[i].text))
-            return source->named[i] ? -1 : i;
+        if (gguf_string_is(text, known_texts[i].text)) return source->named[i] ? -1 : i;
     }
     return -1;
 }
@@ -231,8 +231,10 @@ static bool find_arrays(struct source *source, struct vocab *vocab, const struct
         !same_count(source->scores, KEY("scores"), vocab->n_tokens, fault) ||
         !same_count(source->types, KEY("token_type"), vocab->n_tokens, fault))
         return false;
-    for (int i = 0; i < KNOWN_TEXTS; i++)
+    for (int i = 0; i < KNOWN_TEXTS; i++) {
         source->named[i] = known_texts[i].key && gguf_find(gguf, known_texts[i].key);
+        source->begins_known[(uint8_t)known_texts[i].text[0]] = true;
+    }
     if (vocab->kind == VOCAB_SPM) return true;
     if (!gguf_get_array(gguf, KEY("merges"), GGUF_STRING, &source->merges, fault)) return false;
     if (!source->merges)
@@ -415,10 +417,10 @@ static bool enter_text(struct vocab *vocab, const struct source *source, uint32_
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
                          "offset 0x%llX: " KEY("tokens") ": tokens %d and %u have the same text",
                          offset_of(source->tokens), other, id);
-    uint32_t mask = vocab->text_slots - 1;
-    uint32_t slot = vocab_text_hash(text, token->length) & mask;
+    uint32_t hash = vocab_text_hash(text, token->length), mask = vocab->text_slots - 1;
+    uint32_t slot = hash & mask;
     while (vocab->text_slot[slot] != 0) slot = (slot + 1) & mask;
-    vocab->text_slot[slot] = id + 1;
+    vocab->text_slot[slot] = hash >> VOCAB_SLOT_ID_BITS << VOCAB_SLOT_ID_BITS | (id + 1);
     return true;
 }
 
