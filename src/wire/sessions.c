@@ -125,9 +125,12 @@ static void session_overlong(struct server *server, struct client *client) {
     }
 }
 
+/* Asked of the first bytes of a session. */
 static bool session_is_tls(struct server *server, struct client *client) {
-    if (!client->fresh || client->reader.complete || !client_is_connection(client)) return false;
-    if (!frame_is_tls(client->reader.line, client->reader.length)) return false;
+    if (!client->fresh || !client_is_connection(client)) return false;
+    client->fresh = false;
+    size_t n = client->input_end - client->input_at;
+    if (!frame_is_tls(client->input + client->input_at, n)) return false;
     struct fault fault;
     fault_set(&fault, FAULT_BAD_LINE,
               "this is not TLS: wick speaks a line protocol, see docs/PROTOCOL.md");
@@ -140,16 +143,14 @@ static bool session_is_tls(struct server *server, struct client *client) {
 static void session_lines(struct server *server, struct client *client) {
     while (client->state == CLIENT_OPEN && client_has_input(client)) {
         if (server->listing.client == client || !session_has_room(server, client)) return;
+        if (session_is_tls(server, client)) return;
         size_t used;
         enum frame_status status = frame_read(&client->reader, client->input + client->input_at,
                                               client->input_end - client->input_at, &used);
         client->input_at += (uint32_t)used;
-        if (status == FRAME_MORE) {
-            if (session_is_tls(server, client)) return;
-        } else if (status == FRAME_OVERLONG) {
-            if (!session_is_tls(server, client)) session_overlong(server, client);
-        } else {
-            client->fresh = false;
+        if (status == FRAME_OVERLONG) {
+            session_overlong(server, client);
+        } else if (status == FRAME_LINE) {
             verbs_serve(server, client, client->reader.line, client->reader.length);
         }
     }

@@ -18,6 +18,8 @@
 
 enum {
     LISTEN_BACKLOG = 128, /* twice the connections we serve */
+    /* What the kernel may keep for a client that does not read; more would only hide it from us. */
+    SEND_BUFFER_BYTES = 64 * 1024,
     ADDRESS_BYTES = INET6_ADDRSTRLEN
 };
 
@@ -249,7 +251,10 @@ bool wire_open(struct wire *wire, const char *spec, struct fault *fault) {
 int wire_accept(const struct wire *wire) {
     wick_assert(wire->kind == WIRE_TCP || wire->kind == WIRE_UNIX);
     int fd = accept4(wire->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0 || wire->kind != WIRE_TCP) return fd;
+    if (fd < 0) return fd;
+    int bytes = SEND_BUFFER_BYTES;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    if (wire->kind != WIRE_TCP) return fd;
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     /* A peer that vanished without a word is noticed in the end. */
