@@ -76,7 +76,7 @@ static void kvs_make(struct gguf_made *made) {
     string(made, FIELD_NONE, "made.last");
     field_mark(made, FIELD_LAST_KEY_TEXT, made->length - 4, 4);
     u32(made, FIELD_NONE, GGUF_U64);
-    u64(made, FIELD_NONE, 7);
+    u64(made, FIELD_LAST, 7);
 }
 
 static void tensors_make(struct gguf_made *made) {

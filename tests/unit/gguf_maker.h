@@ -36,7 +36,8 @@ enum gguf_field {
     FIELD_FLAGS_COUNT,
     FIELD_SECOND_FLAG,
     FIELD_SPLIT_COUNT,
-    FIELD_LAST_KEY_TEXT,      /* "made.last", its last four bytes */
+    FIELD_LAST_KEY_TEXT, /* "made.last", its last four bytes */
+    FIELD_LAST,
     FIELD_A_OFFSET_IN_HEADER, /* nothing to write: where the entry of a.weight starts */
     FIELD_A_NAME_LENGTH,
     FIELD_A_NAME_TEXT, /* one byte: 'a' */
