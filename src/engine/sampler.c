@@ -13,7 +13,7 @@
 #include "base/panic.h"
 
 /* Sum of the masses of a vocabulary: 2^20 candidates (VOCAB_TOKENS_MAX) of 2^43 are 2^63. */
-enum { MASS_BITS = 43, CANDIDATES_MAX = 1 << 20 };
+enum { MASS_BITS = 43, CANDIDATES_MAX = 1 << 20, PIVOT_SAMPLES = 64 };
 static const double mass_of_best = (double)(1ULL << MASS_BITS);
 
 /* Largest adjusted logit: survives the division by a temperature of SAMPLER_GREEDY_BELOW. */
@@ -84,27 +84,44 @@ static bool ranks_before(struct sampler_candidate a, struct sampler_candidate b)
 }
 
 static void candidate_swap(struct sampler_candidate *a, struct sampler_candidate *b) {
-    struct sampler_candidate t = *a;
-    *a = *b;
-    *b = t;
+    double weight = a->weight; /* by members: copies as a whole would stall on stores in flight */
+    int32_t id = a->id;
+    a->weight = b->weight;
+    a->id = b->id;
+    b->weight = weight;
+    b->id = id;
 }
 
-/* Middle one of three places in [low, high), scattered so that no order of logits that a model file
- * could have been made for is a bad one. */
-static uint32_t pivot_choose(const struct sampler_candidate *c, uint32_t low, uint32_t high,
-                             uint64_t *scatter) {
-    uint32_t place[3];
-    for (int i = 0; i < 3; i++) {
-        *scatter = *scatter * 6364136223846793005ULL + 1442695040888963407ULL; /* Knuth's MMIX */
-        place[i] = low + (uint32_t)(((*scatter >> 32) * (high - low)) >> 32);
+/* Knuth's MMIX generator: places in [low, high), scattered so that no order of logits that a model
+ * file could have been made for is a bad one. */
+static uint32_t place_scatter(uint64_t *state, uint32_t low, uint32_t high) {
+    *state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return low + (uint32_t)(((*state >> 32) * (high - low)) >> 32);
+}
+
+/* The middle one of three. */
+static uint32_t pivot_middle(const struct sampler_candidate *c, uint32_t low, uint32_t high,
+                             uint64_t *state) {
+    uint32_t x = place_scatter(state, low, high), y = place_scatter(state, low, high);
+    uint32_t z = place_scatter(state, low, high);
+    if (ranks_before(c[y], c[x])) {
+        uint32_t t = x;
+        x = y;
+        y = t;
     }
-    struct sampler_candidate x = c[place[0]], y = c[place[1]], z = c[place[2]];
-    if (ranks_before(x, y)) {
-        if (ranks_before(y, z)) return place[1];
-        return ranks_before(x, z) ? place[2] : place[0];
+    if (!ranks_before(c[z], c[y])) return y;
+    return ranks_before(c[z], c[x]) ? x : z;
+}
+
+/* The best one of many: what is sought in a large vocabulary is mostly very near the top. */
+static uint32_t pivot_high(const struct sampler_candidate *c, uint32_t low, uint32_t high,
+                           uint64_t *state) {
+    uint32_t best = low;
+    for (uint32_t i = 0; i < PIVOT_SAMPLES; i++) {
+        uint32_t place = place_scatter(state, low, high);
+        if (ranks_before(c[place], c[best])) best = place;
     }
-    if (ranks_before(x, z)) return place[0];
-    return ranks_before(y, z) ? place[2] : place[1];
+    return best;
 }
 
 /* Brings all of [low, high) that rank before c[pivot] to the front, c[pivot] behind them. Returns
@@ -115,18 +132,21 @@ static uint32_t partition(struct sampler_candidate *c, uint32_t low, uint32_t hi
     struct sampler_candidate last = c[high - 1];
     uint32_t place = low;
     for (uint32_t i = low; i < high - 1; i++) { /* no branch: which way it goes is a coin toss */
-        struct sampler_candidate t = c[i];
-        c[i] = c[place];
-        c[place] = t;
-        place += ranks_before(t, last) ? 1 : 0;
+        bool before = ranks_before(c[i], last);
+        candidate_swap(&c[i], &c[place]);
+        place += before;
     }
     candidate_swap(&c[place], &c[high - 1]);
     return place;
 }
 
+static uint64_t mass_of(struct sampler_candidate c) {
+    return (uint64_t)(int64_t)c.weight; /* through the signed type: one instruction */
+}
+
 static uint64_t mass_sum(const struct sampler_candidate *c, uint32_t low, uint32_t high) {
     uint64_t sum = 0;
-    for (uint32_t i = low; i < high; i++) sum += (uint64_t)c[i].weight;
+    for (uint32_t i = low; i < high; i++) sum += mass_of(c[i]);
     return sum;
 }
 
@@ -138,9 +158,12 @@ static uint32_t prefix_select(struct sampler_candidate *c, uint32_t n, uint32_t 
     uint32_t low = 0, high = n; /* c[0 .. low) is too little, c[0 .. high) is enough */
     uint64_t mass_low = 0, scatter = n;
     while (high - low > 1) {
-        uint32_t place = partition(c, low, high, pivot_choose(c, low, high, &scatter));
+        bool first = high == n && low == 0 && n > PIVOT_SAMPLES * PIVOT_SAMPLES;
+        uint32_t pivot =
+            first ? pivot_high(c, low, high, &scatter) : pivot_middle(c, low, high, &scatter);
+        uint32_t place = partition(c, low, high, pivot);
         uint64_t before = mass == 0 ? 0 : mass_low + mass_sum(c, low, place);
-        uint64_t through = mass == 0 ? 0 : before + (uint64_t)c[place].weight;
+        uint64_t through = mass == 0 ? 0 : before + mass_of(c[place]);
         if (place >= count || (mass != 0 && before >= mass)) {
             high = place;
         } else if (place + 1 >= count || (mass != 0 && through >= mass)) {
@@ -165,13 +188,14 @@ static void seen_set(struct sampler *sampler, const int32_t *history, uint32_t n
 /* All ids with a logit above minus infinity, penalised and divided by the temperature. */
 static uint32_t candidates_gather(struct sampler *sampler, const float *logits, double penalty,
                                   double temperature) {
-    uint32_t n = 0;
-    for (uint32_t id = 0; id < sampler->vocab; id++) {
+    struct sampler_candidate *c = sampler->candidate;
+    const uint8_t *seen = sampler->seen;
+    uint32_t n = 0, vocab = sampler->vocab;
+    for (uint32_t id = 0; id < vocab; id++) {
         double logit = logit_read(logits[id]);
         if (logit == -INFINITY) continue;
-        if (sampler->seen[id]) logit = logit_penalise(logit, penalty);
-        sampler->candidate[n++] =
-            (struct sampler_candidate){.weight = logit / temperature, .id = (int32_t)id};
+        if (seen[id]) logit = logit_penalise(logit, penalty);
+        c[n++] = (struct sampler_candidate){.weight = logit / temperature, .id = (int32_t)id};
     }
     return n;
 }
@@ -200,7 +224,7 @@ static uint32_t masses_compute(struct sampler_candidate *c, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         double below_best = c[i].weight - best;
         if (below_best < -31) continue; /* 2^43 * exp(-31) = 0.303: most of a large vocabulary */
-        double mass = (double)(uint64_t)(weight_exp(below_best) * mass_of_best + 0.5);
+        double mass = (double)(int64_t)(weight_exp(below_best) * mass_of_best + 0.5);
         if (mass > 0) c[kept++] = (struct sampler_candidate){.weight = mass, .id = c[i].id};
     }
     return kept;
