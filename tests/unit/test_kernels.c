@@ -1,0 +1,342 @@
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "block_rig.h"
+#include "cpu/isa.h"
+#include "cpu/kernels.h"
+
+/* Every instruction set that this machine has. */
+static size_t kernels_here(const struct cpu_kernels *out[3]) {
+    static const char *const names[] = {"sse2", "avx2", "avx512"};
+    struct fault fault;
+    size_t n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        const struct cpu_kernels *k = isa_choose(names[i], &fault);
+        if (k != NULL) out[n++] = k;
+    }
+    return n;
+}
+
+static void *take(size_t bytes) {
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    cr_assert_not_null(p);
+    memset(p, 0, (bytes + 63) / 64 * 64);
+    return p;
+}
+
+static struct activations activations_make(uint32_t rows, uint32_t width, bool fine,
+                                           uint64_t *state) {
+    uint32_t stride = (width + 31) / 32 * 32, planes = fine ? 2 * rows : rows;
+    struct activations x = {.stride = stride, .fine = fine};
+    x.f = take(rows * stride * sizeof(float));
+    x.q = take(planes * stride);
+    x.scale = take(planes * (stride / 32) * sizeof(float));
+    x.sum16 = take(planes * (stride / 16) * sizeof(int32_t));
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t k = 0; k < width; k++)
+            x.f[r * stride + k] = block_rig_real(state) * (k % 17 == 0 ? 8.0f : 1.0f);
+    return x;
+}
+
+struct made {
+    struct model_tensor tensor;
+    struct packed_matrix matrix;
+    float *expanded; /* (rows, cols) */
+};
+
+static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t cols,
+                               uint64_t *state) {
+    const struct quant_info *info = quant_info(type);
+    struct made made = {.tensor = {.type = type, .rows = rows, .cols = cols}};
+    size_t row_bytes = cols / info->block_values * info->block_bytes;
+    uint8_t *data = take(rows * row_bytes);
+    block_rig_fill(type, data, (size_t)rows * cols, state);
+    made.tensor.data = data;
+    made.tensor.bytes = rows * row_bytes;
+    made.expanded = take((size_t)rows * cols * sizeof(float));
+    info->expand(data, made.expanded, (size_t)rows * cols);
+    made.matrix = pack_describe(&made.tensor);
+    uint8_t *panels = take(pack_matrix_bytes(&made.matrix) + 4096); /* prefetch may look beyond */
+    for (uint32_t p = 0; p < made.matrix.n_panels; p++)
+        pack_panel(&made.tensor, &made.matrix, p, panels + p * made.matrix.panel_bytes);
+    made.matrix.panels = panels;
+    return made;
+}
+
+/* The activation the kernel really computes with. */
+static double activation(const struct activations *x, bool integers, uint32_t plane, uint32_t k) {
+    if (!integers) return x->f[plane * x->stride + k];
+    return (double)x->scale[plane * (x->stride / 32) + k / 32] * x->q[plane * x->stride + k];
+}
+
+enum { MANY = 19 }; /* rows: two groups of 8, one of 2, one alone */
+
+static void check_matmul(const struct cpu_kernels *k, enum quant_type type, uint32_t rows,
+                         uint32_t cols) {
+    uint64_t state = 7 + type;
+    struct made made = matrix_make(type, rows, cols, &state);
+    struct activations x = activations_make(MANY, cols, false, &state);
+    for (uint32_t r = 0; r < MANY; r++) k->quantise(&x, r, cols);
+    bool integers = pack_format(made.matrix.kind)->sub != 0;
+    float *all = take(MANY * 16 * sizeof(float)), alone[16];
+    for (uint32_t p = 0; p < made.matrix.n_panels; p++) {
+        memset(all, 0xFF, MANY * 16 * sizeof(float)); /* poison: NaN */
+        k->matmul(&made.matrix, p, &x, MANY, all, 16);
+        for (uint32_t r = 0; r < MANY; r++) {
+            struct activations row = {x.f + r * x.stride,
+                                      x.q + r * x.stride,
+                                      x.scale + r * (x.stride / 32),
+                                      x.sum16 + r * (x.stride / 16),
+                                      x.stride,
+                                      false};
+            k->matmul(&made.matrix, p, &row, 1, alone, 16);
+            cr_assert_eq(memcmp(alone, all + 16 * r, sizeof alone), 0,
+                         "%s %s: row %u alone has other bits", k->name, quant_info(type)->name, r);
+            for (uint32_t lane = 0; lane < 16; lane++) {
+                double sum = 0, size = 0;
+                uint32_t out = 16 * p + lane;
+                for (uint32_t c = 0; out < rows && c < cols; c++) {
+                    double term = made.expanded[out * cols + c] * activation(&x, integers, r, c);
+                    sum += term;
+                    size += fabs(term);
+                }
+                cr_assert_leq(fabs(alone[lane] - sum), 1e-6 * size + 1e-30,
+                              "%s %s: row %u output %u is %g, not %g", k->name,
+                              quant_info(type)->name, r, out, alone[lane], sum);
+            }
+        }
+    }
+}
+
+Test(kernels, matmul_matches_float64_and_is_batch_invariant) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++)
+        for (size_t t = 0; t < block_rig_n_types; t++) {
+            enum quant_type type = block_rig_types[t];
+            bool super = quant_info(type)->block_values == 256;
+            check_matmul(k[i], type, 16, super ? 256 : 32);
+            check_matmul(k[i], type, 37, super ? 768 : 96);
+        }
+}
+
+Test(kernels, matmul_of_floats_takes_any_width) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t cols = 1; cols < 80; cols += 13) {
+            check_matmul(k[i], QUANT_F32, 5, cols);
+            check_matmul(k[i], QUANT_F16, 16, cols);
+        }
+}
+
+Test(kernels, integer_sums_are_exact_at_the_extremes) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t state = 3;
+        struct made made = matrix_make(QUANT_Q8_0, 16, 32, &state);
+        uint8_t *unit = (uint8_t *)(uintptr_t)made.matrix.panels;
+        for (int r = 0; r < 16; r++) memcpy(unit + 2 * r, (uint16_t[]){0x3C00}, 2); /* d = 1 */
+        for (int sign = 0; sign < 2; sign++) {
+            memset(unit + 64, 0x80, 512); /* -128 everywhere */
+            struct activations x = activations_make(1, 32, false, &state);
+            for (int c = 0; c < 32; c++) x.f[c] = sign ? -127 : 127;
+            k[i]->quantise(&x, 0, 32);
+            float out[16];
+            k[i]->matmul(&made.matrix, 0, &x, 1, out, 16);
+            for (int r = 0; r < 16; r++)
+                cr_assert_float_eq(out[r], (sign ? 1.0f : -1.0f) * 128 * 127 * 32, 0.1);
+        }
+    }
+}
+
+Test(kernels, the_second_plane_holds_what_the_first_left_over) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t state = 11;
+        struct activations x = activations_make(3, 128, true, &state);
+        for (uint32_t r = 0; r < 3; r++) k[i]->quantise(&x, r, 128);
+        for (uint32_t r = 0; r < 3; r++)
+            for (uint32_t c = 0; c < 128; c++) {
+                double coarse = activation(&x, true, 2 * r, c);
+                double both = coarse + activation(&x, true, 2 * r + 1, c), f = x.f[r * 128 + c];
+                double step = x.scale[2 * r * 4 + c / 32];
+                cr_assert_leq(fabs(f - coarse), 0.501 * step);
+                cr_assert_leq(fabs(f - both), 0.501 * step / 254 + 1e-6 * fabs(f));
+                int32_t sum = 0;
+                for (uint32_t j = c / 16 * 16; j < c / 16 * 16 + 16; j++)
+                    sum += x.q[(2 * r + 1) * 128 + j];
+                cr_assert_eq(x.sum16[(2 * r + 1) * 8 + c / 16], sum);
+            }
+    }
+}
+
+Test(kernels, quantise_survives_a_row_of_zeros) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t state = 1;
+        struct activations x = activations_make(1, 64, true, &state);
+        memset(x.f, 0, 64 * sizeof(float));
+        k[i]->quantise(&x, 0, 64);
+        for (int c = 0; c < 128; c++) cr_assert_eq(x.q[c], 0);
+        for (int b = 0; b < 4; b++) cr_assert_eq(x.scale[b], 0);
+    }
+}
+
+Test(kernels, rms_norm_and_silu_match_their_formulas) {
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++) {
+        enum { WIDTH = 43, STRIDE = 64 };
+        float x[STRIDE] = {0}, w[STRIDE] = {0}, out[STRIDE];
+        uint64_t state = 5;
+        double squares = 0;
+        for (int c = 0; c < WIDTH; c++) {
+            x[c] = block_rig_real(&state) * 3;
+            w[c] = block_rig_real(&state);
+            squares += (double)x[c] * x[c];
+        }
+        k[i]->rms_norm(x, w, WIDTH, STRIDE, 1e-5f, out);
+        for (int c = 0; c < STRIDE; c++) {
+            double wanted = x[c] / sqrt(squares / WIDTH + 1e-5) * w[c];
+            cr_assert_float_eq(out[c], wanted, 1e-6);
+        }
+        for (float g = -100; g < 100; g += 0.37f) {
+            float gate[16], up[16], got[16];
+            for (int lane = 0; lane < 16; lane++) {
+                gate[lane] = g + (float)lane * 0.02f;
+                up[lane] = (float)lane - 7.5f;
+            }
+            k[i]->silu_mul(gate, up, got);
+            for (int lane = 0; lane < 16; lane++) {
+                double wanted = gate[lane] / (1 + exp(-(double)gate[lane])) * up[lane];
+                cr_assert_float_eq(got[lane], wanted, 1e-6 * fabs(wanted) + 1e-30);
+            }
+        }
+    }
+}
+
+/* --- attention --- */
+
+enum { PAGES = 12, KV_HEADS = 2, POSITIONS = PAGES * 16 };
+
+struct cache {
+    struct kv_layout kv;
+    uint8_t *layer;
+    uint32_t pages[PAGES];
+    float *keys, *values; /* (positions, kv_heads, head_dim) */
+};
+
+/* Stores n positions in pages of a shuffled order; everything else in the cache is poison. */
+static struct cache cache_make(uint32_t type, uint32_t head_dim, uint32_t n, uint64_t *state) {
+    struct cache c = {.kv = kv_layout_of(type, KV_HEADS, head_dim, PAGES)};
+    c.layer = take(c.kv.layer_bytes);
+    memset(c.layer, 0xFF, c.kv.layer_bytes);
+    for (uint32_t i = 0; i < PAGES; i++) c.pages[i] = (i * 5 + 3) % PAGES;
+    c.keys = take((size_t)n * KV_HEADS * head_dim * sizeof(float));
+    c.values = take((size_t)n * KV_HEADS * head_dim * sizeof(float));
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t h = 0; h < KV_HEADS; h++) {
+            float *key = c.keys + (p * KV_HEADS + h) * head_dim;
+            float *value = c.values + (p * KV_HEADS + h) * head_dim;
+            for (uint32_t d = 0; d < head_dim; d++) {
+                key[d] = block_rig_real(state) * 2;
+                value[d] = block_rig_real(state);
+            }
+            kv_store(&c.kv, c.layer, c.pages[p / 16], p % 16, h, key, value);
+        }
+    return c;
+}
+
+static void check_attend(const struct cpu_kernels *k, uint32_t type, uint32_t head_dim,
+                         uint32_t group, uint32_t n, double tolerance) {
+    uint64_t state = head_dim * 31 + n;
+    struct cache c = cache_make(type, head_dim, n, &state);
+    float *query = take(group * head_dim * sizeof(float)),
+          *out = take(group * head_dim * sizeof(float));
+    for (uint32_t i = 0; i < group * head_dim; i++) query[i] = block_rig_real(&state);
+    memset(out, 0xFF, group * head_dim * sizeof(float));
+    float *scores = take(ATTEND_HEADS * POSITIONS * sizeof(float));
+    struct attend_job job = {.kv = &c.kv,
+                             .layer = c.layer,
+                             .pages = c.pages,
+                             .n_kv = n,
+                             .kv_head = 1,
+                             .group = group,
+                             .query = query,
+                             .out = out,
+                             .scale = 1 / sqrtf((float)head_dim),
+                             .scores = scores,
+                             .scores_stride = POSITIONS};
+    k->attend(&job);
+    for (uint32_t g = 0; g < group; g++) {
+        double weight[POSITIONS], sum = 0;
+        for (uint32_t p = 0; p < n; p++) {
+            double dot = 0;
+            for (uint32_t d = 0; d < head_dim; d++)
+                dot += (double)query[g * head_dim + d] * c.keys[(p * KV_HEADS + 1) * head_dim + d];
+            sum += weight[p] = exp(dot / sqrt(head_dim));
+        }
+        for (uint32_t d = 0; d < head_dim; d++) {
+            double wanted = 0;
+            for (uint32_t p = 0; p < n; p++)
+                wanted += weight[p] / sum * c.values[(p * KV_HEADS + 1) * head_dim + d];
+            cr_assert_float_eq(out[g * head_dim + d], wanted, tolerance,
+                               "%s type %u head_dim %u n %u head %u element %u: %g, not %g",
+                               k->name, type, head_dim, n, g, d, out[g * head_dim + d], wanted);
+        }
+    }
+}
+
+Test(kernels, attend_matches_float64_on_poisoned_pages) {
+    static const uint32_t dims[] = {8, 24, 64, 80, 128}, groups[] = {1, 3, 4, 7},
+                          lengths[] = {1, 15, 16, 17, 100, POSITIONS};
+    static const double tolerance[] = {
+        [CONFIG_KV_F16] = 2e-3, [CONFIG_KV_F32] = 2e-6, [CONFIG_KV_Q8_0] = 2e-2};
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t type = CONFIG_KV_F16; type <= CONFIG_KV_Q8_0; type++)
+            for (size_t d = 0; d < 5; d++)
+                for (size_t g = 0; g < 4; g++)
+                    for (size_t l = 0; l < 6; l++)
+                        check_attend(k[i], type, dims[d], groups[g], lengths[l], tolerance[type]);
+}
+
+Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
+    /* Through the matmul of an F16 matrix with one column: every finite half is reproduced. */
+    const struct cpu_kernels *k[3];
+    size_t n = kernels_here(k);
+    for (uint32_t first = 0; first < 65536; first += 16) {
+        uint8_t *panel = take(32 * 32);
+        for (uint32_t r = 0; r < 16; r++) {
+            uint16_t half = (uint16_t)(first + r);
+            if ((half & 0x7C00) == 0x7C00) half = 0; /* infinities and NaNs are no weights */
+            memcpy(panel + 2 * r, &half, 2);
+        }
+        struct packed_matrix m = {.panels = panel,
+                                  .panel_bytes = 1024,
+                                  .rows = 16,
+                                  .cols = 1,
+                                  .n_panels = 1,
+                                  .kind = PACK_F16,
+                                  .source = QUANT_F16};
+        float one[32] = {1}, out[16];
+        struct activations x = {.f = one, .stride = 32};
+        for (size_t i = 0; i < n; i++) {
+            k[i]->matmul(&m, 0, &x, 1, out, 16);
+            for (uint32_t r = 0; r < 16; r++) {
+                uint16_t half;
+                memcpy(&half, panel + 2 * r, 2);
+                cr_assert_eq(out[r], quant_f16_to_f32(half), "%s half 0x%04x", k[i]->name, half);
+            }
+        }
+        free(panel);
+    }
+}
