@@ -63,8 +63,8 @@ static bool plan_and_carve(struct wick *wick, struct fault *fault) {
     size_t bytes = wick->arena.used;
     for (size_t i = 0; plan_line(&wick->arena, &wick->engine, i, line) != NULL; i++)
         log_event(LOG_INFO, "plan", "%s", line);
-    return engine_fits(&wick->engine, bytes, fault) && arena_map(&wick->arena, bytes, fault) &&
-           carve(wick, &wick->arena, fault);
+    return engine_fits(&wick->engine, bytes, server_measure, fault) &&
+           arena_map(&wick->arena, bytes, fault) && carve(wick, &wick->arena, fault);
 }
 
 static int serve(struct wick *wick) {

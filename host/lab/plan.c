@@ -34,7 +34,7 @@ int plan_run(const struct config *config) {
         print_json(&arena, &engine);
     else
         print_table(&arena, &engine);
-    bool fits = engine_fits(&engine, arena.used, &fault);
+    bool fits = engine_fits(&engine, arena.used, server_measure, &fault);
     engine_close(&engine);
     return fits ? 0 : session_fail(&fault);
 }

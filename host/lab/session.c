@@ -38,7 +38,7 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     arena_measure(&s->arena);
     if (!engine_carve(&s->engine, &s->arena, fault)) return false;
     size_t bytes = s->arena.used;
-    if (!engine_fits(&s->engine, bytes, fault)) return false;
+    if (!engine_fits(&s->engine, bytes, NULL, fault)) return false;
     if (!arena_map(&s->arena, bytes, fault)) return false;
     if (!engine_carve(&s->engine, &s->arena, fault)) return false;
     if (!load(s, fault)) return false;

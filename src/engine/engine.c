@@ -128,24 +128,26 @@ static uint64_t engine_memory_available(void) {
     return line != NULL ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
 }
 
-static uint64_t engine_bytes_at(struct engine *engine, uint32_t ctx, uint32_t slots) {
+static uint64_t engine_bytes_at(struct engine *engine, uint32_t ctx, uint32_t slots,
+                                engine_rest *rest) {
     struct arena measure;
     struct fault ignored;
     engine->ctx = ctx;
     engine->slots = slots;
     engine->n_pages = slots * engine_pages_for(ctx);
     arena_measure(&measure);
-    return engine_carve(engine, &measure, &ignored) ? measure.used : UINT64_MAX;
+    if (!engine_carve(engine, &measure, &ignored)) return UINT64_MAX;
+    if (rest != NULL) rest(engine, &measure);
+    return measure.used;
 }
 
 /* The largest ctx (a multiple of a KV page) with which `slots` sequences fit; 0: none. */
 static uint32_t engine_largest_ctx(struct engine *engine, uint32_t ctx, uint32_t slots,
-                                   uint64_t other, uint64_t available) {
+                                   engine_rest *rest, uint64_t available) {
     uint32_t low = 0, high = engine_pages_for(ctx);
     while (low < high) {
         uint32_t middle = (low + high + 1) / 2;
-        uint64_t bytes = engine_bytes_at(engine, middle * KV_PAGE_TOKENS, slots);
-        if (bytes <= available && other <= available - bytes)
+        if (engine_bytes_at(engine, middle * KV_PAGE_TOKENS, slots, rest) <= available)
             low = middle;
         else
             high = middle - 1;
@@ -153,16 +155,15 @@ static uint32_t engine_largest_ctx(struct engine *engine, uint32_t ctx, uint32_t
     return low * KV_PAGE_TOKENS;
 }
 
-bool engine_fits(const struct engine *engine, uint64_t bytes, struct fault *fault) {
+bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
+                 struct fault *fault) {
     uint64_t available = engine->config->memory;
     if (available == 0) available = engine_memory_available();
     if (available == 0 || bytes <= available) return true;
     static struct engine trial; /* too big for a stack; boot is single-threaded */
     trial = *engine;
-    uint64_t own = engine_bytes_at(&trial, engine->ctx, engine->slots);
-    uint64_t other = bytes > own ? bytes - own : 0;
     for (uint32_t slots = engine->slots; slots > 0; slots--) {
-        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, other, available);
+        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, rest, available);
         if (ctx == 0) continue;
         return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
                          "memory: required %llu bytes, available %llu bytes; ctx=%u slots=%u "

@@ -50,10 +50,14 @@ bool engine_map(struct engine *engine, const struct config *config, struct fault
  */
 bool engine_carve(struct engine *engine, struct arena *arena, struct fault *fault);
 
+/* Measures what else lies in the arena, for an engine of that ctx and slots. */
+typedef void engine_rest(struct engine *engine, struct arena *arena);
+
 /* Does a plan of `bytes` fit this machine (config->memory, or what is available now)? The fault,
  * INSUFFICIENT_RESOURCES, states required and available bytes and the largest ctx and slots that
- * would fit. */
-bool engine_fits(const struct engine *engine, uint64_t bytes, struct fault *fault);
+ * would fit, with `rest` (NULL: nothing) beside the engine. */
+bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
+                 struct fault *fault);
 
 enum engine_status { ENGINE_LOADING, ENGINE_READY, ENGINE_FAILED };
 

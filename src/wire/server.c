@@ -72,6 +72,13 @@ void server_carve(struct server *server, const struct config *config, struct eng
     listing_carve(&server->listing, arena);
 }
 
+void server_measure(struct engine *engine, struct arena *arena) {
+    static struct server trial; /* boot is single-threaded */
+    struct config config = *engine->config;
+    config.slots = engine->slots;
+    server_carve(&trial, &config, engine, arena);
+}
+
 /* --- opening and closing -------------------------------------------------------------------- */
 
 static bool signals_open(struct server *server, struct fault *fault) {

@@ -91,6 +91,9 @@ struct server {
 void server_carve(struct server *server, const struct config *config, struct engine *engine,
                   struct arena *arena);
 
+/* An engine_rest: how much that would be. */
+void server_measure(struct engine *engine, struct arena *arena);
+
 /* Opens the wires and the signal descriptor; ignores SIGPIPE, blocks SIGTERM and SIGINT. Before any
  * thread is started, so that all threads inherit that. */
 bool server_open(struct server *server, struct fault *fault);

@@ -14,6 +14,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+REFERENCE = os.path.join(ROOT, "tests", "reference", "data", "tales-4m-Q8_0", "prompt0")
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
 
 
@@ -227,7 +228,7 @@ def wickctl(server, *words, stdin=None, seconds=20, env=None):
 
 def greedy_reference():
     """(prompt, continuation) that the file's weights give when evaluated exactly."""
-    folder = os.path.join(ROOT, "tests", "reference", "data", "prompt0")
+    folder = need(REFERENCE, "it belongs to the source tree")
     with open(os.path.join(folder, "prompt.txt")) as f:
         prompt = f.read()
     with open(os.path.join(folder, "greedy.txt")) as f:

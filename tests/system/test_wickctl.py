@@ -49,7 +49,7 @@ def gen_streams_while_the_server_generates():
 def gen_sends_any_prompt_whole():
     with Server("slots=1") as server, server.connect() as c:
         for prompt in ("quotes \" and \\ and\nlines\tand x=1", "caf\u00e9 \u4e2d\u6587 " * 40,
-                       PROMPT * 50, "y" * 1010):
+                       PROMPT * 50, ("the king and " * 90)[:1010]):
             c.put(prompt, 1)
             ids = sum(len(r.fields["ids"].split(",")) for r in c.ask("TOKENIZE 1", 1))
             status, out, err = wickctl(server, "--json", "gen", "max_tokens=1",
@@ -203,11 +203,12 @@ def tokenize_detokenize_and_score_go_through_pipes():
         status, ids, _ = wickctl(server, "tokenize", "bos=0", stdin=text.encode())
         check(status == 0 and len(ids.split()) > 300, status, ids[:80])
         check_equal(wickctl(server, "detokenize", stdin=ids.encode())[:2], (0, text))
-        check_equal(json.loads(wickctl(server, "--json", "tokenize", "bos=0", "-",
-                                       stdin=text.encode())[1])["ids"], [int(i) for i in ids.split()])
+        out = wickctl(server, "--json", "tokenize", "bos=0", "-", stdin=text.encode())[1]
+        check_equal(json.loads(out)["ids"], [int(i) for i in ids.split()])
         status, out, _ = wickctl(server, "score", PROMPT)
         check(status == 0 and "perplexity" in out, out)
-        events = [json.loads(li) for li in wickctl(server, "--json", "score", PROMPT)[1].splitlines()]
+        out = wickctl(server, "--json", "score", PROMPT)[1]
+        events = [json.loads(line) for line in out.splitlines()]
         total = sum(e["logprob"] for e in events if e["event"] == "score")
         check(abs(total - events[-1]["logprob_sum"]) < 0.01, events)
         status, _, err = wickctl(server, "detokenize", "99999999")
@@ -217,7 +218,8 @@ def tokenize_detokenize_and_score_go_through_pipes():
 @test()
 def raw_is_a_pipe_of_lines():
     with Server() as server:
-        status, out, _ = wickctl(server, "raw", stdin=b'PING\nGEN 3 temperature=0 max_tokens=2 "x"\n')
+        commands = b'PING\nGEN 3 temperature=0 max_tokens=2 "x"\n'
+        status, out, _ = wickctl(server, "raw", stdin=commands)
         check_equal(status, 0)
         lines = out.splitlines()
         check_equal(lines[:2], ["220 - wick proto=1", "200 - pong"])
@@ -307,7 +309,8 @@ def repl_continues_each_line_of_stdin_and_tells_a_tale_when_there_is_none():
         status, two, _ = wickctl(server, *how, stdin=b"Once upon a time\nThe fox said")
         check_equal(status, 0)
         check(two.startswith(out.rstrip("\n")) and "The fox said" in two, two)
-        status, text, _ = wickctl(server, "repl", "-q", stdin=b"/set max_tokens=3\n/params\n/quit\n")
+        commands = b"/set max_tokens=3\n/params\n/quit\n"
+        status, text, _ = wickctl(server, "repl", "-q", stdin=commands)
         check("max_tokens=3\n" in text and "temperature=0.8\n" in text, text)
         check("\033" not in out + two + text, "colours without a terminal")
 
