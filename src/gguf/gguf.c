@@ -126,14 +126,28 @@ static bool bools_check(struct reader *r, const struct gguf_kv *kv) {
     return true;
 }
 
+/* Walks `count` strings once, so that later walks need not look at the end of the file. A
+ * vocabulary has 300 thousand of them: what fits is taken here, what does not is left to
+ * take_string. */
+static bool strings_read(struct reader *r, uint64_t count) {
+    const uint8_t *bytes = r->bytes;
+    uint64_t at = r->at, length = r->length, n = 0;
+    for (; n < count && length - at >= 8; n++) {
+        uint64_t string_length = bytes_u64(bytes + at);
+        if (string_length > length - at - 8) break;
+        at += 8 + string_length;
+    }
+    r->at = at;
+    struct gguf_string cut;
+    return n == count || take_string(r, "a string", &cut);
+}
+
 /* kv->count values of one type at the reader. */
 static bool values_read(struct reader *r, struct gguf_kv *kv, enum gguf_type type) {
     kv->data = r->bytes + r->at;
     uint64_t start = r->at;
     if (type == GGUF_STRING) {
-        struct gguf_string string; /* later walks rely on this one */
-        for (uint64_t i = 0; i < kv->count; i++)
-            if (!take_string(r, "a string", &string)) return false;
+        if (!strings_read(r, kv->count)) return false;
     } else {
         uint64_t size = gguf_type_bytes(type);
         wick_assert(size > 0 && kv->count <= GGUF_ARRAY_MAX); /* so the product is small */

@@ -10,7 +10,7 @@
  * binary32: 1 sign bit, 8 exponent bits biased by 127, 23 mantissa bits. */
 enum { BIAS_DIFFERENCE = 127 - 15, MANTISSA_DIFFERENCE = 23 - 10 };
 
-float quant_f16_to_f32(uint16_t half) {
+static inline float half_expand(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16;
     uint32_t exponent = (half >> 10) & 0x1F;
     uint32_t mantissa = half & 0x3FF;
@@ -29,6 +29,10 @@ float quant_f16_to_f32(uint16_t half) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+float quant_f16_to_f32(uint16_t half) {
+    return half_expand(half);
 }
 
 uint16_t quant_f32_to_f16(float value) {
@@ -65,7 +69,7 @@ static void expand_f32(const void *blocks, float *out, size_t n) {
 
 static void expand_f16(const void *blocks, float *out, size_t n) {
     const uint8_t *half = blocks;
-    for (size_t i = 0; i < n; i++) out[i] = quant_f16_to_f32(bytes_u16(half + 2 * i));
+    for (size_t i = 0; i < n; i++) out[i] = half_expand(bytes_u16(half + 2 * i));
 }
 
 /* bfloat16 is the upper half of a binary32. */

@@ -44,10 +44,13 @@ void quant_expand_q4_1(const void *blocks, float *out, size_t n) {
     }
 }
 
-/* The five-bit number of value i of a block. */
-static int five_bits(const uint8_t *nibbles, uint32_t fifth, int i) {
-    int low = i < 16 ? nibbles[i] & 0xF : nibbles[i - 16] >> 4;
-    return low | (int)(fifth >> i & 1) << 4;
+/* The five-bit numbers of values j and j + 16. */
+static int five_bits_below(const uint8_t *nibbles, uint32_t fifth, int j) {
+    return (nibbles[j] & 0xF) | (int)(fifth >> j & 1) << 4;
+}
+
+static int five_bits_above(const uint8_t *nibbles, uint32_t fifth, int j) {
+    return nibbles[j] >> 4 | (int)(fifth >> (j + 16) & 1) << 4;
 }
 
 void quant_expand_q5_0(const void *blocks, float *out, size_t n) {
@@ -56,8 +59,10 @@ void quant_expand_q5_0(const void *blocks, float *out, size_t n) {
     for (size_t i = 0; i < n; i += QUANT_SMALL, block += 22, out += QUANT_SMALL) {
         float d = f16_at(block);
         uint32_t fifth = bytes_u32(block + 2);
-        for (int j = 0; j < QUANT_SMALL; j++)
-            out[j] = (float)(five_bits(block + 6, fifth, j) - 16) * d;
+        for (int j = 0; j < 16; j++) {
+            out[j] = (float)(five_bits_below(block + 6, fifth, j) - 16) * d;
+            out[j + 16] = (float)(five_bits_above(block + 6, fifth, j) - 16) * d;
+        }
     }
 }
 
@@ -67,8 +72,10 @@ void quant_expand_q5_1(const void *blocks, float *out, size_t n) {
     for (size_t i = 0; i < n; i += QUANT_SMALL, block += 24, out += QUANT_SMALL) {
         float d = f16_at(block), m = f16_at(block + 2);
         uint32_t fifth = bytes_u32(block + 4);
-        for (int j = 0; j < QUANT_SMALL; j++)
-            out[j] = (float)five_bits(block + 8, fifth, j) * d + m;
+        for (int j = 0; j < 16; j++) {
+            out[j] = (float)five_bits_below(block + 8, fifth, j) * d + m;
+            out[j + 16] = (float)five_bits_above(block + 8, fifth, j) * d + m;
+        }
     }
 }
 
