@@ -36,8 +36,13 @@ class Lab:
         self.isas = [w for w in words if w != "auto"]
 
     def run(self, command, model, **keys):
-        words = [self.program, command, f"model={model}"]
-        words += [f"{key}={value}" for key, value in keys.items()]
+        return self.call(command, model=model, **keys)
+
+    def make_model(self, **keys):
+        self.call("make-model", **keys)
+
+    def call(self, command, **keys):
+        words = [self.program, command] + [f"{key}={value}" for key, value in keys.items()]
         done = subprocess.run(words, capture_output=True, timeout=300)
         if done.returncode != 0:
             message = done.stderr.decode("utf-8", "replace").strip()
@@ -233,9 +238,8 @@ def logits_test(lab, isa, entry):
     reference = compare.rows_parse(file_text(os.path.join(home, "reference.tsv")))
     n = prompt_length(reference)
     prompt = os.path.join(home, "prompt.txt")
-    text = lab.run(
-        "logits", model, isa=isa, prompt_file=prompt, max_tokens=len(reference) - n, threads=1
-    )
+    keys = dict(isa=isa, prompt_file=prompt, max_tokens=len(reference) - n)
+    text = lab.run("logits", model, threads=1, **keys)
     rows = compare.rows_parse(text.decode())
     expect(len(rows) == len(reference), f"{len(rows)} rows, reference {len(reference)}")
     expect(
@@ -245,6 +249,9 @@ def logits_test(lab, isa, entry):
     same = 0
     while same < len(reference) and rows[same].token == reference[same].token:
         same += 1  # greedy texts may part; from there on the rows answer different questions
+    if isa != "exact":  # what decode computes row by row, the chunk of a prompt has computed at once
+        again = lab.run("logits", model, threads=2, chunk=1, **keys)
+        expect(again == text, "threads=2 chunk=1 prints other logits than threads=1 chunk=64")
     worst = compare.logits_difference(rows[:same], reference[:same])
     kl = compare.kl_listed(rows[:n], reference[:n])
     top1 = compare.top1_agreement(rows[:n], reference[:n])
@@ -322,6 +329,81 @@ def logits(report, lab, isas, shared, scratch):
     table_print(table, fast)
 
 
+def comparison_sees(report):
+    """The comparison of logits fails for wrong logits, and for right ones at the wrong place."""
+    home = os.path.join(HERE, "data", "tales-4m-Q8_0", "prompt1")
+    text = file_text(os.path.join(home, "reference.tsv"))
+    right = compare.rows_parse(text)
+
+    def identity():
+        expect(compare.logits_difference(right, right) == 0.0, "a table differs from itself")
+        expect(compare.kl_listed(right, right) == 0.0, "a distribution differs from itself")
+
+    def moved():
+        worst = compare.logits_difference(right[1:], right[:-1])
+        expect(worst > compare.LOGIT_TOLERANCE, f"differs by {worst:.2g} only")
+
+    def noisy(size, seen_by_kl):
+        rows = compare.rows_parse(text)
+        for i, row in enumerate(rows):
+            row.top = [(t, x + size * (1 if (i + t) % 2 else -1)) for t, x in row.top]
+        worst, kl = compare.logits_difference(rows, right), compare.kl_listed(rows, right)
+        expect(worst > compare.LOGIT_TOLERANCE, f"differs by {worst:.2g} only")
+        expect(not seen_by_kl or kl > max(compare.KL_BOUND.values()), f"KL is {kl:.2g} only")
+
+    report.test("the comparison of logits passes equal tables", identity)
+    report.test("the comparison of logits fails for rows moved by one", moved)
+    report.test("the comparison of logits fails for logits off by 0.0011", noisy, 0.0011, False)
+    report.test("the KL of logits off by 0.1 is above every bound", noisy, 0.1, True)
+
+
+# --- geometries that no reference file has ----------------------------------------------------
+
+# Keys of make-model.
+GEOMETRIES = [
+    dict(type="F32", architecture="qwen2", heads=4, kv_heads=2),
+    dict(type="F32", heads=8, kv_heads=1, tied=1, ffn=300),
+    dict(type="F16", heads=4, kv_heads=4, head_dim=128, ctx_train=256),
+    dict(type="BF16", dim=192, heads=3, kv_heads=1, ffn=500, rope_base=500000),
+    dict(type="F32", architecture="qwen2", dim=80, heads=10, kv_heads=5, ffn=172),
+    dict(type="Q8_0", architecture="qwen2", heads=2, kv_heads=1, head_dim=128),
+    dict(type="Q4_0", dim=160, heads=5, kv_heads=1, ffn=416),
+    dict(type="Q4_K", heads=16, kv_heads=8, head_dim=64, ffn=512),
+    dict(type="Q6_K", architecture="qwen2", heads=4, kv_heads=4, ffn=1024, tied=1),
+    dict(type="IQ4_XS", heads=4, kv_heads=2, ffn=256),
+]
+GEOMETRY_KL = 3.4e-4  # the widest of llama.cpp's own
+GEOMETRY_LOGIT = 1e-4  # measured 3e-6; random weights give small logits
+
+
+def geometry_test(lab, isa, model, unrounded, exact, prompt, scratch):
+    own, vocab = dump_logits(lab, isa, model, prompt, scratch)
+    worst, kl = compare.difference(own, exact), compare.kl_full(own, exact, vocab)
+    if unrounded:
+        expect(worst <= GEOMETRY_LOGIT, f"a logit differs by {worst:.2g}")
+    expect(kl <= GEOMETRY_KL, f"mean KL {kl:.2g}, allowed {GEOMETRY_KL:g}")
+    return f"worst {worst:.1e}  KL {kl:.1e}"
+
+
+def geometries(report, lab, isas, scratch):
+    """Random weights of other shapes and architectures: every instruction set against isa=exact,
+    which the unit tests hold against a second implementation for such shapes."""
+    demo = os.path.join(ROOT, "images", "tales-4m-Q8_0.gguf")
+    prompt = os.path.join(HERE, "data", "tales-4m-Q8_0", "prompt1", "prompt.txt")
+    model = os.path.join(scratch, "geometry.gguf")
+    for keys in GEOMETRIES:
+        title = " ".join(f"{key}={value}" for key, value in keys.items())
+        names = [(isa, f"geometry isa={isa} {title}") for isa in isas if isa != "exact"]
+        names = [n for n in names if report.wants(n[1])]
+        if not names:
+            continue
+        lab.make_model(out=model, vocab_from=demo, layers=2, **keys)
+        exact, _ = dump_logits(lab, "exact", model, prompt, scratch)
+        unrounded = keys["type"] in compare.UNROUNDED
+        for isa, name in names:
+            report.test(name, geometry_test, lab, isa, model, unrounded, exact, prompt, scratch)
+
+
 # --- the same bits whatever the machinery -----------------------------------------------------
 
 
@@ -347,7 +429,7 @@ def kv_test(lab, isa, model, prompt, kv, bound):
     return f"mean KL {kl:.1e}, allowed {bound:.1e}"
 
 
-def invariance(report, lab, isas, shared):
+def invariance(report, lab, isas):
     own = os.path.join(HERE, "data", "tales-4m-Q8_0", "prompt1", "prompt.txt")
     demo = os.path.join(ROOT, "images", "tales-4m-Q8_0.gguf")
     for isa in isas:
@@ -392,7 +474,9 @@ def main():
         else:
             report.skip("checkpoints and other files", f"no reference data in {options.shared}")
         logits(report, lab, isas, options.shared, scratch)
-        invariance(report, lab, isas, options.shared)
+        comparison_sees(report)
+        geometries(report, lab, isas, scratch)
+        invariance(report, lab, isas)
     print(f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped")
     return 1 if report.failed else 0
 
