@@ -26,7 +26,13 @@ static bool fail(char error[LINK_ERROR_BYTES], const char *address, const char *
     return false;
 }
 
-static const char start_hint[] = "is wick running there? start it with: wick listen=...";
+/* Nobody listens there. */
+static bool fail_to_reach(char error[LINK_ERROR_BYTES], const char *address, int problem) {
+    char todo[LINK_ERROR_BYTES / 2];
+    snprintf(todo, sizeof todo, "is wick running? start it with: wick model=FILE.gguf listen=%s",
+             address);
+    return fail(error, address, strerror(problem), todo);
+}
 
 static bool connect_in_time(int fd, const struct sockaddr *to, socklen_t length) {
     if (connect(fd, to, length) == 0) return true;
@@ -71,7 +77,7 @@ static bool open_tcp(struct link *link, const char *address, char error[LINK_ERR
         if (fd >= 0) close(fd);
     }
     freeaddrinfo(list);
-    if (link->fd < 0) return fail(error, address, strerror(problem), start_hint);
+    if (link->fd < 0) return fail_to_reach(error, address, problem);
     int on = 1;
     (void)setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return true;
@@ -88,7 +94,7 @@ static bool open_unix(struct link *link, const char *address, char error[LINK_ER
     if (fd < 0 || !connect_in_time(fd, (struct sockaddr *)&to, sizeof to)) {
         int problem = errno;
         if (fd >= 0) close(fd);
-        return fail(error, address, strerror(problem), start_hint);
+        return fail_to_reach(error, address, problem);
     }
     link->fd = fd;
     return true;

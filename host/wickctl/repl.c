@@ -36,8 +36,6 @@ struct repl {
     char line[REPL_LINE_BYTES];
     size_t held; /* bytes read of stdin and not yet used */
     char input[REPL_LINE_BYTES];
-    char set[CALL_PARAMS_MAX][128]; /* what /set has named */
-    size_t n_set;
 };
 
 /* Waits until the model is loaded; shows how far that is. */
@@ -112,16 +110,12 @@ static enum line_status line_read(struct repl *repl) {
 /* "/set temperature=0.2" */
 static void set_do(struct repl *repl, const char *setting) {
     const char *equals = strchr(setting, '=');
-    if (!equals || equals == setting || strlen(setting) >= sizeof repl->set[0]) {
+    if (!equals || equals == setting) {
         puts("/set needs KEY=VALUE, as in /set temperature=0.2");
         return;
     }
-    if (repl->n_set == CALL_PARAMS_MAX) { /* forget what was set and replaced since: rare */
-        puts("too many settings; start again");
-        return;
-    }
-    char *copy = repl->set[repl->n_set++];
-    memcpy(copy, setting, strlen(setting) + 1);
+    char *copy = strdup(setting); /* lives as long as the session */
+    if (!copy) return;
     copy[equals - setting] = 0;
     if (!call_param_set(repl->call, copy, copy + (equals - setting) + 1))
         puts("too many parameters");

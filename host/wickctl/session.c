@@ -25,7 +25,7 @@ static void fields_tell(const struct reply *reply, const char **mark) {
     for (size_t i = 0; i < reply->n_items; i++) {
         const struct reply_item *item = &reply->item[i];
         if (!item->name || strcmp(item->name, "retriable") == 0) continue;
-        fprintf(stderr, "%s%s=%s", *mark, item->name, item->value);
+        fprintf(stderr, "%s%s: %s", *mark, item->name, item->value);
         *mark = ", ";
     }
 }

@@ -241,6 +241,7 @@ def thirty_two_clients_on_four_slots_get_what_each_would_get_alone():
             c.ask("METRICS")
             c.close()
         watcher = server.connect()
+        eventually(lambda: watcher.metrics()["worker_connections"] == "1")
         descriptors = server.descriptors()
         soak.end = time.monotonic() + options.soak_seconds
         threads = [threading.Thread(target=soak.live, args=(i,), daemon=True)

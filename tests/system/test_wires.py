@@ -222,6 +222,7 @@ def binary_noise_is_survived_on_every_wire():
 @test()
 def half_a_line_and_a_disconnect_do_nothing():
     with Server() as server, server.connect() as watcher:
+        eventually(lambda: watcher.metrics()["worker_connections"] == "1")
         before = server.descriptors()
         for part in (b"GEN 1 max_tokens=500 \"Once", b"PU", b"SHUTDOWN", b"\""):
             with server.connect() as c:
