@@ -9,7 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,12 +23,10 @@ bool sandbox_supported(void) {
 #endif
 }
 
-/* Requests of ioctl that a tty wire makes. */
-static const uint32_t tty_requests[] = {TCGETS, TCSETS, TCSETSW,  TCSETSF,    TCSBRK,
-                                        TCXONC, TCFLSH, TIOCOUTQ, TIOCGWINSZ, FIONREAD};
 static const uint32_t fcntl_commands[] = {F_GETFL, F_SETFL, F_GETFD};
 
-/* A call that serving needs. With `second`, only with one of these as its second argument. */
+/* A call that serving needs; a new feature adds its own here. With `second`, only with one of these
+ * as its second argument. */
 struct sandbox_call {
     uint32_t number;
     const char *reason; /* documentation that stays beside the number */
@@ -42,37 +39,18 @@ struct sandbox_call {
 
 static const struct sandbox_call calls[] = {
     {__NR_futex, "the team sleeps between steps", ANY},
-    {__NR_read, "wires, timers, signals", ANY},
+    {__NR_read, "wires, signals", ANY},
     {__NR_write, "wires, the log", ANY},
-    {__NR_readv, "wires", ANY},
-    {__NR_writev, "wires", ANY},
-    {__NR_recvfrom, "socket wires", ANY},
-    {__NR_sendto, "socket wires without SIGPIPE", ANY},
-    {__NR_recvmsg, "socket wires", ANY},
-    {__NR_sendmsg, "socket wires without SIGPIPE", ANY},
     {__NR_poll, "the main loop waits; the log asks whether its reader stalls", ANY},
-    {__NR_ppoll, "the main loop waits", ANY},
-    {__NR_epoll_wait, "the main loop waits", ANY},
-    {__NR_epoll_pwait, "the main loop waits", ANY},
-    {__NR_epoll_ctl, "a client comes or goes", ANY},
-    {__NR_accept, "a client comes", ANY},
+    {__NR_ppoll, "poll, as other C libraries make it", ANY},
     {__NR_accept4, "a client comes", ANY},
+    {__NR_setsockopt, "TCP_NODELAY and keepalive of a new client", ANY},
     {__NR_shutdown, "a client is sent away", ANY},
     {__NR_close, "a client goes", ANY},
-    {__NR_setsockopt, "TCP_NODELAY and keepalive of a new client", ANY},
-    {__NR_getsockopt, "why a socket failed", ANY},
-    {__NR_getsockname, "names in the log", ANY},
-    {__NR_getpeername, "names in the log", ANY},
-    {__NR_fcntl, "a new client's descriptor is made non-blocking", ONLY(fcntl_commands)},
-    {__NR_ioctl, "a tty wire is set, flushed and asked", ONLY(tty_requests)},
+    {__NR_fcntl, "stdio is made blocking again at the end", ONLY(fcntl_commands)},
     {__NR_clock_gettime, "time, where the vDSO cannot tell it", ANY},
-    {__NR_gettimeofday, "time, where the vDSO cannot tell it", ANY},
-    {__NR_clock_nanosleep, "pauses", ANY},
-    {__NR_nanosleep, "pauses", ANY},
-    {__NR_timerfd_settime, "deadlines", ANY},
-    {__NR_getrandom, "the seed of a job that names none", ANY},
-    {__NR_sched_yield, "a spinning member of the team lets others go first", ANY},
-    {__NR_restart_syscall, "the kernel resumes an interrupted pause", ANY},
+    {__NR_sched_yield, "a waiting member of the team lets others go first", ANY},
+    {__NR_restart_syscall, "the kernel resumes an interrupted wait", ANY},
     {__NR_rt_sigreturn, "a signal handler returns", ANY},
     {__NR_rt_sigprocmask, "abort() and the end of a thread", ANY},
     {__NR_getpid, "abort()", ANY},
@@ -85,10 +63,9 @@ static const struct sandbox_call calls[] = {
 
 enum {
     N_CALLS = sizeof calls / sizeof calls[0],
-    /* Architecture and x32: 5. A call: compare and allow; the two with lists: load, an entry for
-     * each value, kill, allow. The end: kill. */
-    PROGRAM_MAX = 5 + 2 * N_CALLS + 2 * 2 + sizeof tty_requests / sizeof tty_requests[0] +
-                  sizeof fcntl_commands / sizeof fcntl_commands[0] + 1
+    /* Architecture and number: 4. A call: compare and allow; the one with a list also: load, a
+     * comparison for each value, kill. The end: kill. */
+    PROGRAM_MAX = 4 + 2 * N_CALLS + 2 + sizeof fcntl_commands / sizeof fcntl_commands[0] + 1
 };
 
 struct program {
