@@ -24,12 +24,12 @@ static const struct scales {
     int d, m;
     float size;
 } scales[QUANT_TYPES] = {
-    [QUANT_Q4_0] = {0, -1, 0.1f},    [QUANT_Q4_1] = {0, 2, 0.1f},
-    [QUANT_Q5_0] = {0, -1, 0.05f},   [QUANT_Q5_1] = {0, 2, 0.05f},
-    [QUANT_Q8_0] = {0, -1, 0.01f},   [QUANT_Q2_K] = {80, 82, 0.03f},
-    [QUANT_Q3_K] = {108, -1, 0.01f}, [QUANT_Q4_K] = {0, 2, 0.002f},
-    [QUANT_Q5_K] = {0, 2, 0.001f},   [QUANT_Q6_K] = {208, -1, 0.0005f},
-    [QUANT_IQ4_NL] = {0, -1, 0.01f}, [QUANT_IQ4_XS] = {0, -1, 0.0005f},
+    [QUANT_Q4_0] = {0, -1, 0.01f},    [QUANT_Q4_1] = {0, 2, 0.01f},
+    [QUANT_Q5_0] = {0, -1, 0.005f},   [QUANT_Q5_1] = {0, 2, 0.005f},
+    [QUANT_Q8_0] = {0, -1, 0.001f},   [QUANT_Q2_K] = {80, 82, 0.003f},
+    [QUANT_Q3_K] = {108, -1, 0.001f}, [QUANT_Q4_K] = {0, 2, 0.0002f},
+    [QUANT_Q5_K] = {0, 2, 0.0001f},   [QUANT_Q6_K] = {208, -1, 0.00005f},
+    [QUANT_IQ4_NL] = {0, -1, 0.001f}, [QUANT_IQ4_XS] = {0, -1, 0.00005f},
 };
 
 static void put_half(uint8_t *at, float value) {
@@ -42,12 +42,12 @@ void block_rig_fill(enum quant_type type, uint8_t *blocks, size_t n_values, uint
     for (size_t i = 0; i < n_values / info->block_values; i++) {
         uint8_t *block = blocks + i * info->block_bytes;
         for (size_t b = 0; b < info->block_bytes; b++) block[b] = (uint8_t)block_rig_next(state);
-        float real = block_rig_real(state), size = scales[type].size;
+        float real = block_rig_real(state) / 10, size = scales[type].size;
         if (type == QUANT_F32) memcpy(block, &real, 4);
         if (type == QUANT_F16) put_half(block, real);
         if (type == QUANT_BF16) memcpy(block, (uint8_t *)&real + 2, 2);
         if (size == 0) continue;
-        put_half(block + scales[type].d, size * (1 + real / 2));
-        if (scales[type].m >= 0) put_half(block + scales[type].m, size * block_rig_real(state));
+        put_half(block + scales[type].d, size * (1 + 5 * real));
+        if (scales[type].m >= 0) put_half(block + scales[type].m, size * 10 * real);
     }
 }

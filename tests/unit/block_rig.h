@@ -17,7 +17,7 @@ uint64_t block_rig_next(uint64_t *state);
 float block_rig_real(uint64_t *state);
 
 /* `n_values` values of `type`: every bit random, scales finite and of a size that decodes to values
- * around 1. */
+ * around 0.1. */
 void block_rig_fill(enum quant_type type, uint8_t *blocks, size_t n_values, uint64_t *state);
 
 #endif
