@@ -37,12 +37,12 @@ static struct scheduler *scheduler_take(const struct config *config, const struc
 }
 
 /* Everything a client's jobs can say before they are held, and the answer to one command. */
-static size_t output_bytes(const struct config *config) {
+static size_t output_bytes(const struct config *config, const struct engine *engine) {
     size_t jobs = config->slots + config->queue;
     size_t bytes = 2 * FRAME_LINE_MAX; /* lines nobody asked for */
     bytes += (jobs + 1) * (REPLY_STARTED_MAX + REPLY_TERMINAL_MAX);
     bytes += (config->slots + (size_t)1) * REPLY_TOKEN_MAX;
-    bytes += 2 * (config->chunk + config->slots) * (size_t)REPLY_SCORE_MAX;
+    bytes += 2 * (size_t)engine->logits_max * REPLY_SCORE_MAX;
     return bytes + REPLY_ANSWER_MAX + FRAME_LINE_MAX;
 }
 
@@ -63,7 +63,7 @@ void server_carve(struct server *server, const struct config *config, struct eng
     jobs_carve(&server->jobs, jobs, arena);
 
     arena_section(arena, "wire buffers");
-    size_t bytes = output_bytes(config);
+    size_t bytes = output_bytes(config, engine);
     server->client = arena_take(arena, WIRE_CLIENTS_MAX * sizeof *server->client, ARENA_ALIGN);
     for (uint32_t i = 0; i < WIRE_CLIENTS_MAX; i++) {
         client_carve(server->client == NULL ? NULL : &server->client[i], bytes, arena);

@@ -38,8 +38,7 @@ static void session_greet(struct server *server, struct client *client) {
     }
 }
 
-/* NULL: all places are taken. */
-static struct client *session_open(struct server *server, enum wire_kind kind, int in, int out) {
+struct client *sessions_add(struct server *server, enum wire_kind kind, int in, int out) {
     for (uint32_t i = 0; i < WIRE_CLIENTS_MAX; i++) {
         struct client *client = &server->client[i];
         if (client->state != CLIENT_FREE) continue;
@@ -56,7 +55,7 @@ void sessions_open(struct server *server) {
         const struct wire *wire = &server->wire[i];
         if (is_listener(wire)) continue;
         int out = wire->kind == WIRE_STDIO ? STDOUT_FILENO : wire->fd;
-        struct client *client = session_open(server, wire->kind, wire->fd, out);
+        struct client *client = sessions_add(server, wire->kind, wire->fd, out);
         wick_assert(client != NULL);
     }
 }
@@ -99,17 +98,16 @@ size_t server_reserve(const struct server *server, const struct client *client) 
     size_t bytes = BROADCAST_MAX;
     bytes += client_jobs(client) * (size_t)(REPLY_STARTED_MAX + REPLY_TERMINAL_MAX);
     bytes += running * (size_t)REPLY_TOKEN_MAX;
-    if (client->n_score > 0) bytes += (config->chunk + config->slots) * (size_t)REPLY_SCORE_MAX;
+    if (client->n_score > 0) bytes += server->engine->logits_max * (size_t)REPLY_SCORE_MAX;
     return bytes;
 }
 
 /* May one more command be looked at? Its answer must fit, and so must what a job it may start needs
  * before it can be held. */
 static bool session_has_room(const struct server *server, const struct client *client) {
-    const struct config *config = server->config;
-    size_t job = REPLY_STARTED_MAX + REPLY_TERMINAL_MAX + REPLY_TOKEN_MAX;
-    size_t scores = (config->chunk + config->slots) * (size_t)REPLY_SCORE_MAX;
-    if (job < scores) job = scores + REPLY_STARTED_MAX + REPLY_TERMINAL_MAX;
+    size_t step = server->engine->logits_max * (size_t)REPLY_SCORE_MAX;
+    if (step < REPLY_TOKEN_MAX) step = REPLY_TOKEN_MAX;
+    size_t job = REPLY_STARTED_MAX + step + REPLY_TERMINAL_MAX;
     return output_free(&client->output) >= server_reserve(server, client) + job + REPLY_ANSWER_MAX;
 }
 
@@ -219,7 +217,7 @@ static void wire_serve(struct server *server, struct wire *wire, uint64_t now_ns
             }
             return;
         }
-        if (session_open(server, wire->kind, fd, fd) == NULL) session_refuse(server, fd);
+        if (sessions_add(server, wire->kind, fd, fd) == NULL) session_refuse(server, fd);
     }
 }
 

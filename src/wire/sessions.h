@@ -10,6 +10,10 @@
 /* Opens the sessions of wires that are clients themselves: ttys and stdio. */
 void sessions_open(struct server *server);
 
+/* A client on these descriptors, which are non-blocking; it is greeted. NULL: all places are taken.
+ */
+struct client *sessions_add(struct server *server, enum wire_kind kind, int in, int out);
+
 /* Fills server->polled with what each descriptor waits for. Returns when somebody must be looked at
  * without being asked, UINT64_MAX: never. */
 uint64_t sessions_poll(struct server *server, uint64_t now_ns);
