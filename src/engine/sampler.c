@@ -13,8 +13,12 @@
 #include "base/panic.h"
 
 /* Sum of the masses of a vocabulary: 2^20 candidates (VOCAB_TOKENS_MAX) of 2^43 are 2^63. */
-enum { MASS_BITS = 43, CANDIDATES_MAX = 1 << 20, PIVOT_SAMPLES = 64 };
+enum { MASS_BITS = 43, CANDIDATES_MAX = 1 << 20 };
 static const double mass_of_best = (double)(1ULL << MASS_BITS);
+
+/* The best of 64 samples has about 1/64 of all before it: one pass leaves little to look through.
+ */
+enum { PIVOT_SAMPLES = 64, PIVOT_HIGH_FROM = PIVOT_SAMPLES * PIVOT_SAMPLES };
 
 /* Largest adjusted logit: survives the division by a temperature of SAMPLER_GREEDY_BELOW. */
 static const double logit_limit = 1e300;
@@ -22,7 +26,8 @@ static const double logit_limit = 1e300;
 const struct sampler_params sampler_defaults = {
     .temperature = 1, .top_p = 1, .top_k = 0, .min_p = 0, .repetition_penalty = 1, .seed = 0};
 
-/* The only calls of libm: a static binary carries one version of each, without dispatch by CPU. */
+/* The only calls of libm that round: a static binary carries one version of each, without dispatch
+ * by CPU. */
 static double weight_exp(double x) {
     return exp(x);
 }
@@ -158,7 +163,7 @@ static uint32_t prefix_select(struct sampler_candidate *c, uint32_t n, uint32_t 
     uint32_t low = 0, high = n; /* c[0 .. low) is too little, c[0 .. high) is enough */
     uint64_t mass_low = 0, scatter = n;
     while (high - low > 1) {
-        bool first = high == n && low == 0 && n > PIVOT_SAMPLES * PIVOT_SAMPLES;
+        bool first = high == n && low == 0 && n >= PIVOT_HIGH_FROM;
         uint32_t pivot =
             first ? pivot_high(c, low, high, &scatter) : pivot_middle(c, low, high, &scatter);
         uint32_t place = partition(c, low, high, pivot);

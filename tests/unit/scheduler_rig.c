@@ -6,37 +6,39 @@
 
 #include "token/utf8.h"
 
-/* U+2581, the space of a SentencePiece vocabulary. */
-#define SPACE "\xE2\x96\x81"
-
+/* '_' stands for U+2581, the space of a SentencePiece vocabulary. */
 static const char *const words[RIG_VOCAB - RIG_WORD_FIRST] = {
-    "a",       "b",         "ab",         "ba",       "abc",
-    SPACE "a", SPACE "the", SPACE "once", "\xC3\xA9", "\xE6\x97\xA5",
-    "STOP",    "ST",        "OP",         ".",        ",",
-    "\n",      SPACE,       "c",          "cab",      "bc",
-    "aa",      "aaa",       "!",          "?",        "xyz",
-    "x",       "y",         "z",          "zz",       "end",
-    "END"};
+    "a",  "b",  "ab",  "ba", "abc", "_a", "_the", "_once", "\xC3\xA9", "\xE6\x97\xA5", "STOP",
+    "ST", "OP", ".",   ",",  "\n",  "_",  "c",    "cab",   "bc",       "aa",           "aaa",
+    "!",  "?",  "xyz", "x",  "y",   "z",  "zz",   "end",   "END"};
 
-static size_t word_bytes(int32_t id, char out[16]) {
-    const char *word = words[id - RIG_WORD_FIRST];
-    size_t n = 0;
-    while (*word != '\0') {
-        if (strncmp(word, SPACE, 3) == 0) {
-            out[n++] = ' ';
-            word += 3;
-        } else {
-            out[n++] = *word++;
+/* The word with its spaces spelled so. */
+static uint32_t word_spell(int32_t id, const char *space, char out[16]) {
+    uint32_t n = 0;
+    for (const char *word = words[id - RIG_WORD_FIRST]; *word != '\0'; word++) {
+        if (*word != '_') {
+            out[n++] = *word;
+            continue;
         }
+        for (const char *byte = space; *byte != '\0'; byte++) out[n++] = *byte;
     }
     return n;
 }
 
 size_t rig_piece(int32_t id, char out[16]) {
     if (id < RIG_BYTE_FIRST) return 0;
-    if (id >= RIG_WORD_FIRST) return word_bytes(id, out);
+    if (id >= RIG_WORD_FIRST) return word_spell(id, " ", out);
     out[0] = (char)(id - RIG_BYTE_FIRST);
     return 1;
+}
+
+/* Writes a token's text as a file has it; returns its length. */
+static uint32_t token_spell(int32_t id, char out[16]) {
+    static const char *const special[] = {"<unk>", "<s>", "</s>"};
+    if (id >= RIG_WORD_FIRST) return word_spell(id, "\xE2\x96\x81", out);
+    if (id >= RIG_BYTE_FIRST)
+        return (uint32_t)snprintf(out, 16, "<0x%02X>", (unsigned)(id - RIG_BYTE_FIRST));
+    return (uint32_t)snprintf(out, 16, "%s", special[id]);
 }
 
 void rig_vocab(struct vocab *vocab) {
@@ -45,22 +47,12 @@ void rig_vocab(struct vocab *vocab) {
     uint32_t used = 0;
     memset(vocab, 0, sizeof *vocab);
     for (int32_t id = 0; id < RIG_VOCAB; id++) {
-        char name[16];
-        static const char *const special[] = {"<unk>", "<s>", "</s>"};
-        uint8_t type = VOCAB_NORMAL;
-        if (id < RIG_BYTE_FIRST) {
-            snprintf(name, sizeof name, "%s", special[id]);
-            type = id == 0 ? VOCAB_UNKNOWN : VOCAB_CONTROL;
-        } else if (id < RIG_WORD_FIRST) {
-            snprintf(name, sizeof name, "<0x%02X>", (unsigned)(id - RIG_BYTE_FIRST));
-            type = VOCAB_BYTE;
-            vocab->byte_token[id - RIG_BYTE_FIRST] = id;
-        } else {
-            snprintf(name, sizeof name, "%s", words[id - RIG_WORD_FIRST]);
-        }
-        token[id] = (struct vocab_token){used, (uint16_t)strlen(name), type};
-        memcpy(text + used, name, strlen(name));
-        used += (uint32_t)strlen(name);
+        uint8_t type = id == 0 ? VOCAB_UNKNOWN : VOCAB_CONTROL;
+        if (id >= RIG_BYTE_FIRST) type = id < RIG_WORD_FIRST ? VOCAB_BYTE : VOCAB_NORMAL;
+        if (type == VOCAB_BYTE) vocab->byte_token[id - RIG_BYTE_FIRST] = id;
+        uint32_t length = token_spell(id, text + used);
+        token[id] = (struct vocab_token){used, (uint16_t)length, type};
+        used += length;
     }
     vocab->kind = VOCAB_SPM;
     vocab->kind_name = "llama";

@@ -6,7 +6,7 @@
 
 #include "engine/sampler.h"
 
-enum { VOCAB_MAX = 3000, HISTORY_MAX = 64 };
+enum { VOCAB_MAX = 9000, HISTORY_MAX = 64 };
 
 static void open_sampler(struct sampler *sampler, uint32_t vocab) {
     struct arena arena;

@@ -730,11 +730,11 @@ Test(scheduler, score_beside_decoding_jobs_keeps_within_the_logits_there_are) {
     limits.slots = 4;
     limits.chunk = 64;
     open_all(limits, 64);
-    struct job_request score = request_of(1, 3, 60, 0), first = request_of(1, 1, 10, 30);
+    struct job_request first = request_of(1, 1, 10, 30);
     cr_assert(submit(first));
     cr_assert(submit(request_of(1, 2, 10, 30)));
     step();
-    score = request_of(1, 3, 60, 0);
+    struct job_request score = request_of(1, 3, 60, 0);
     score.kind = JOB_SCORE;
     cr_assert(submit(score));
     cr_assert(begin());
