@@ -66,12 +66,13 @@ void vocab_scratch_carve(struct vocab_scratch *scratch, const struct vocab *voca
     scratch->memory = arena_take(arena, scratch->memory_bytes, ARENA_ALIGN);
 }
 
+/* Text between special tokens. As llama.cpp has it, the space in front comes at the beginning and
+ * again after every special token. */
 static void encode_text(const struct vocab *vocab, struct vocab_scratch *scratch, const char *text,
-                        size_t length, bool after_special, struct ids *ids) {
+                        size_t length, struct ids *ids) {
     uint8_t *memory = (uint8_t *)scratch->memory + owner_bytes(scratch->text_max);
     if (vocab->kind == VOCAB_SPM) {
-        spm_encode(vocab, memory, scratch->text_max, text, length,
-                   after_special && vocab->add_space_prefix, ids);
+        spm_encode(vocab, memory, scratch->text_max, text, length, vocab->add_space_prefix, ids);
     } else {
         bpe_encode(vocab, memory, scratch->text_max, text, length, ids);
     }
@@ -85,21 +86,19 @@ size_t vocab_encode(const struct vocab *vocab, struct vocab_scratch *scratch, co
     if (length == 0) return out.count;
     int32_t *owner = scratch->memory;
     if (!special_mark(vocab, text, length, options.parse_special, owner)) {
-        encode_text(vocab, scratch, text, length, true, &out);
+        encode_text(vocab, scratch, text, length, &out);
         return out.count;
     }
-    bool after_special = true;
     for (size_t i = 0; i < length;) {
         if (owner[i] > 0) {
             ids_push(&out, owner[i] - 1);
             i += vocab->token[owner[i] - 1].length;
-            after_special = true;
             continue;
         }
         size_t end = i;
         while (end < length && owner[end] == 0) end++;
-        encode_text(vocab, scratch, text + i, end - i, after_special, &out);
-        after_special = false;
+        wick_assert(end > i);
+        encode_text(vocab, scratch, text + i, end - i, &out);
         i = end;
     }
     return out.count;

@@ -384,6 +384,18 @@ Test(vocab, llama_bpe_takes_a_piece_that_is_a_token_as_it_is) {
     }
 }
 
+Test(vocab, bpe_ranks_a_pair_that_is_listed_twice_by_its_first_place) {
+    struct vocab_rig *rig = vocab_rig_new();
+    const char *text[] = {"a", "b", "c", "ab", "bc"};
+    const char *merges[] = {"a b", "b c", "a b"};
+    rig_string(rig, "tokenizer.ggml.model", "gpt2");
+    rig_strings(rig, "tokenizer.ggml.tokens", text, 5);
+    rig_strings(rig, "tokenizer.ggml.merges", merges, 3);
+    loaded(rig);
+    cr_expect_str_eq(spelled(rig, "abc", false), "ab|c");
+    vocab_rig_free(rig);
+}
+
 /* --- what the file says ---------------------------------------------------------------------- */
 
 Test(vocab, defaults_of_a_file_that_says_nothing) {
