@@ -6,7 +6,7 @@ import time
 
 from client import Job, gen_line
 from harness import (REFERENCE, Server, check, check_equal, eventually, greedy_reference, lab,
-                     median, need, options, test)
+                     median, need, options, test, work_path)
 
 PROMPT = "Once upon a time"
 TALES = ["Once upon a time there was a king", "The old woman said to the fox",
@@ -415,15 +415,24 @@ def a_reused_prompt_prefix_gives_the_same_text():
 
 @test()
 def texts_are_whole_utf8_characters_unless_bytes_are_asked_for():
-    with Server() as server, server.connect() as c:
-        for seed in range(12):
-            how = {"seed": seed, "temperature": 2, "max_tokens": 120, "ignore_eos": 1}
-            job = c.gen("\u00e9\u4e2d\U0001f600", **how)
-            raw = c.gen("\u00e9\u4e2d\U0001f600", bytes=1, **how)
+    """A random model, and a penalty far below 1: what was seen is favoured, here single bytes."""
+    model = work_path("random.gguf")
+    lab("make-model", f"out={model}", f"vocab_from={need(options.model)}", "type=F32", "dim=64",
+        "ffn=128", "layers=1", "heads=2", "kv_heads=1", "ctx_train=512")
+    prompt = "".join(map(chr, range(0x80, 0x800, 17)))  # many first bytes, many second ones
+    how = {"temperature": 2, "max_tokens": 200, "ignore_eos": 1, "repetition_penalty": 0.02}
+    whole = broken = 0
+    with Server(model=model) as server, server.connect() as c:
+        for seed in range(8):
+            job = c.gen(prompt, seed=seed, **how)
+            raw = c.gen(prompt, seed=seed, bytes=1, **how)
             for reply in job.tokens:
                 reply.words[1].decode()  # every event by itself, or UnicodeDecodeError
             joined = b"".join(r.words[1] for r in raw.tokens)
             check_equal(job.text, joined.decode("utf-8", "replace"))
+            broken += job.text.count("\ufffd")
+            whole += sum("\x7f" < c != "\ufffd" for c in job.text)
+    check(whole > 20 and broken > 20, "characters", whole, "broken", broken)
 
 
 @test()
