@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -130,6 +131,12 @@ bool gguf_writer_pad(struct gguf_writer *writer, struct fault *fault) {
     return gguf_writer_data(writer, zeros, padded - writer->data_written, fault);
 }
 
+/* A half-written file must not be taken for a model; a device or a pipe is not ours to remove. */
+static void file_remove(const char *path) {
+    struct stat st;
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
+}
+
 static void writer_free(struct gguf_writer *writer) {
     free(writer->kvs.bytes);
     free(writer->tensors.bytes);
@@ -142,7 +149,7 @@ bool gguf_writer_close(struct gguf_writer *writer, struct fault *fault) {
     if (close(writer->fd) != 0) {
         fault_set(fault, FAULT_INSUFFICIENT_RESOURCES, "%s: close: %s", writer->path,
                   strerror(errno));
-        unlink(writer->path);
+        file_remove(writer->path);
         writer_free(writer);
         return false;
     }
@@ -153,7 +160,7 @@ bool gguf_writer_close(struct gguf_writer *writer, struct fault *fault) {
 void gguf_writer_abandon(struct gguf_writer *writer) {
     if (writer->fd >= 0) {
         close(writer->fd);
-        unlink(writer->path);
+        file_remove(writer->path);
     }
     writer_free(writer);
 }

@@ -281,11 +281,11 @@ int inspect_run(const struct config *config) {
     struct gguf_file file;
     struct fault fault;
     if (config->model == NULL) {
-        fprintf(stderr, "inspect: model= is missing: the GGUF file to show\n");
+        fprintf(stderr, "wick-lab inspect: model= is missing: the GGUF file to show\n");
         return 1;
     }
     if (!gguf_file_open(&file, config->model, &fault)) {
-        fprintf(stderr, "inspect: %s\n", fault.text);
+        fprintf(stderr, "wick-lab inspect: %s\n", fault.text);
         return 1;
     }
     struct totals totals;
@@ -296,7 +296,7 @@ int inspect_run(const struct config *config) {
         table_print(&file, &totals);
     gguf_file_close(&file);
     if (fflush(stdout) != 0) { /* a full disk, a closed pipe */
-        perror("inspect: stdout");
+        perror("wick-lab inspect: stdout");
         return 1;
     }
     return 0;

@@ -95,10 +95,9 @@ static bool config_check(struct make *make, struct fault *fault) {
         if (strcasecmp(mixes[i].name, type) == 0) make->mix = &mixes[i];
     if (make->mix == NULL) {
         char names[160] = "";
-        for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++) {
-            strcat(names, " ");
-            strcat(names, mixes[i].name);
-        }
+        size_t length = 0;
+        for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++)
+            length += (size_t)snprintf(names + length, sizeof names - length, " %s", mixes[i].name);
         return fault_set(fault, FAULT_INVALID_REQUEST, "type=%s: the types are%s", type, names);
     }
     const char *architecture = c->architecture != NULL ? c->architecture : "llama";
@@ -115,6 +114,8 @@ static bool config_check(struct make *make, struct fault *fault) {
     make->head_dim = c->head_dim != 0 ? c->head_dim : c->dim / c->heads;
     if (make->head_dim % 2 != 0)
         return config_refuse(fault, "head_dim must be even: RoPE turns pairs");
+    if (make->bias && (uint64_t)make->head_dim * c->heads != c->dim)
+        fprintf(stderr, "make-model: llama.cpp refuses qwen2 unless heads * head_dim is dim\n");
     return true;
 }
 
@@ -161,7 +162,7 @@ static struct make_tensor *tensor_add(struct make *make, const char *name) {
     wick_assert(strlen(name) < GGUF_NAME_MAX);
     struct make_tensor *tensor = &make->tensor[make->n_tensors++];
     *tensor = (struct make_tensor){0};
-    strcpy(tensor->name, name);
+    snprintf(tensor->name, sizeof tensor->name, "%s", name);
     return tensor;
 }
 
@@ -359,19 +360,26 @@ static void summary_print(const struct make *make) {
            make->vocab);
 }
 
+static bool vocab_count(struct make *make, const struct gguf *vocab_from, struct fault *fault) {
+    const struct gguf_kv *tokens;
+    if (!gguf_get_array(vocab_from, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, fault))
+        return false;
+    if (tokens == NULL || tokens->count == 0)
+        return fault_set(fault, FAULT_INVALID_REQUEST, "%s has no vocabulary",
+                         make->config->vocab_from);
+    make->vocab = (uint32_t)tokens->count; /* at most GGUF_ARRAY_MAX */
+    return true;
+}
+
 int make_model_run(const struct config *config) {
     struct make make = {.config = config};
     struct gguf_file vocab_from = {0};
-    const struct gguf_kv *tokens = NULL;
     struct fault fault;
     gguf_writer_begin(&make.writer);
-    bool ok =
-        config_check(&make, &fault) && gguf_file_open(&vocab_from, config->vocab_from, &fault) &&
-        gguf_get_array(vocab_from.gguf, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, &fault);
-    if (ok && (tokens == NULL || tokens->count == 0))
-        ok = fault_set(&fault, FAULT_INVALID_REQUEST, "%s has no vocabulary", config->vocab_from);
+    bool ok = config_check(&make, &fault) &&
+              gguf_file_open(&vocab_from, config->vocab_from, &fault) &&
+              vocab_count(&make, vocab_from.gguf, &fault);
     if (ok) {
-        make.vocab = (uint32_t)tokens->count;
         tensors_plan(&make);
         metadata_add(&make, vocab_from.gguf);
         ok = model_write(&make, &fault);
@@ -380,7 +388,7 @@ int make_model_run(const struct config *config) {
         summary_print(&make);
     } else {
         gguf_writer_abandon(&make.writer);
-        fprintf(stderr, "make-model: %s\n", fault.text);
+        fprintf(stderr, "wick-lab make-model: %s\n", fault.text);
     }
     free(make.tensor);
     gguf_file_close(&vocab_from);

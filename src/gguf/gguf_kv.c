@@ -112,7 +112,7 @@ static bool unsigned_value(const struct gguf_kv *kv, uint64_t *out) {
         *out = bytes_u64(kv->data);
         return true;
     case GGUF_I8:
-        value = (int8_t)kv->data[0];
+        value = kv->data[0] - (kv->data[0] > 127 ? 256 : 0);
         break;
     case GGUF_I16:
         value = (int16_t)bytes_u16(kv->data);
