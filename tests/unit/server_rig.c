@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -106,6 +107,7 @@ struct server_rig *server_rig_new(void) {
     static const struct backend_ops ops = {
         .begin = rig_begin, .advance = rig_advance, .logits = rig_row, .abort = rig_abort};
     log_open(STDERR_FILENO, LOG_ERROR);
+    signal(SIGPIPE, SIG_IGN); /* as server_open does */
     memset(&rig, 0, sizeof rig);
     rig.config = (struct config){.slots = 2, .queue = 2, .chunk = 16, .drain_ms = 10000};
     engine_prepare(&rig.engine);
