@@ -69,8 +69,9 @@ class Soak:
             self.count[what] += 1
 
     def expect_all(self):
-        with self.server.connect() as c:
-            for request in self.requests:
+        """Each text from a server that has never seen another, with one slot and one thread."""
+        for request in self.requests:
+            with Server("slots=1", "threads=1", "log=error") as quiet, quiet.connect() as c:
                 check(request.send(c, 1) is None)
                 job = Job(c.rest(1))
                 check_equal(job.end.code, 250)
