@@ -138,6 +138,20 @@ Test(exact, picks_the_logits_of_the_rows_that_want_them) {
     backend->ops->close(backend);
 }
 
+Test(exact, computes_steps_that_want_no_logits) {
+    struct backend *backend = llama_open();
+    sequence_run(backend, 0, pages_straight, LENGTH, LENGTH, alone);
+    for (uint32_t at = 0; at < LENGTH;) {
+        batch.n_rows = 0;
+        for (uint32_t i = 0; i < 8 && at < LENGTH; i++, at++)
+            row_add(0, at, pages_turned, at + 1 == LENGTH);
+        step(backend);
+    }
+    cr_expect_eq(memcmp(backend->ops->logits(backend, 0), alone + (LENGTH - 1) * VOCAB, VOCAB * 4),
+                 0);
+    backend->ops->close(backend);
+}
+
 Test(exact, stops_at_the_deadline_and_goes_on_to_the_same_result) {
     struct backend *backend = llama_open();
     struct fault fault = {0};
@@ -158,6 +172,7 @@ Test(exact, works_after_an_abort) {
     struct fault fault = {0};
     sequence_run(backend, 0, pages_straight, LENGTH, LENGTH, alone);
     for (uint32_t pauses = 0; pauses < 12; pauses++) {
+        sequence_run(backend, 2, pages_turned, LENGTH, LENGTH, again); /* other logits lie there */
         batch.n_rows = 0;
         for (uint32_t at = 0; at < LENGTH; at++) row_add(1, at, pages_straight, true);
         backend->ops->begin(backend, &batch);
