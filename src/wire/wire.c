@@ -63,6 +63,7 @@ static bool address_parse(const char *text, struct sockaddr_storage *address, so
 static void tcp_name(struct wire *wire) {
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
+    memset(&address, 0, sizeof address);
     if (getsockname(wire->fd, (struct sockaddr *)&address, &length) != 0) return;
     char host[ADDRESS_BYTES];
     if (address.ss_family == AF_INET6) {

@@ -210,3 +210,8 @@ uint32_t server_rig_count(const char *text, const char *beginning) {
     }
     return n;
 }
+
+uint64_t server_rig_number(const char *text, const char *name) {
+    const char *at = strstr(text, name);
+    return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10);
+}

@@ -58,4 +58,7 @@ bool server_rig_is_closed(int fd);
 /* Lines of `text` that begin so. */
 uint32_t server_rig_count(const char *text, const char *beginning);
 
+/* The number after `name` ("seed="), 0 when the name is not there. */
+uint64_t server_rig_number(const char *text, const char *name);
+
 #endif
