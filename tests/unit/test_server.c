@@ -137,7 +137,7 @@ Test(server, scores_every_token_after_the_first) {
     struct server_rig *rig = server_rig_serving();
     int fd = server_rig_connect(rig);
     const char *said = server_rig_ask(rig, fd, "SCORE 6 \"hello hello world\"\n");
-    cr_assert_eq(strncmp(said, "150 6 started model=\"tiny\" prompt_tokens=", 42), 0, "%s", said);
+    cr_assert_eq(strncmp(said, "150 6 started model=\"tiny\" prompt_tokens=", 41), 0, "%s", said);
     uint64_t prompt = server_rig_number(said, "prompt_tokens=");
     cr_assert_gt(prompt, 2);
     cr_assert_eq(server_rig_count(said, "152 6 "), prompt - 1, "%s", said);
