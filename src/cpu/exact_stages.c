@@ -37,22 +37,20 @@ static const double *weight_row(struct exact *x, uint32_t member, const struct m
     return values;
 }
 
-/* Output `row` of w for n inputs (n, cols): sums[i] = w[row] . in[i], plus the bias if there is
- * one. */
+/* Output `row` of w for n inputs (n, cols): sums[i] = w[row] . in[i]. */
 static const double *product_row(struct exact *x, uint32_t member, const struct model_tensor *w,
-                                 const struct model_tensor *bias, uint32_t row, const double *in,
-                                 uint32_t n) {
+                                 uint32_t row, const double *in, uint32_t n) {
     const double *weights = weight_row(x, member, w, row);
     double *sums = row_of(x->sums, member, x->limits.rows_max);
-    double offset = 0.0;
-    if (bias != NULL && bias->data != NULL) {
-        float value;
-        memcpy(&value, bias->data + row * sizeof value, sizeof value);
-        offset = (double)value;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        sums[i] = dot(weights, in + (size_t)i * w->cols, w->cols) + offset;
+    for (uint32_t i = 0; i < n; i++) sums[i] = dot(weights, in + (size_t)i * w->cols, w->cols);
     return sums;
+}
+
+/* Element i of a vector, which is F32. */
+static double vector_at(const struct model_tensor *vector, uint32_t i) {
+    float value;
+    memcpy(&value, vector->data + i * sizeof value, sizeof value);
+    return (double)value;
 }
 
 /* RMSNorm: x / sqrt(mean(x^2) + eps) * w. */
@@ -60,11 +58,7 @@ static void norm(const struct exact *x, const struct model_tensor *weight, const
                  double *out) {
     uint32_t n = x->geo.dim;
     double scale = 1.0 / sqrt(dot(in, in, n) / (double)n + (double)x->geo.norm_eps);
-    for (uint32_t i = 0; i < n; i++) {
-        float w;
-        memcpy(&w, weight->data + i * sizeof w, sizeof w);
-        out[i] = in[i] * scale * (double)w;
-    }
+    for (uint32_t i = 0; i < n; i++) out[i] = in[i] * scale * vector_at(weight, i);
 }
 
 /* Where position `position` of the sequence behind `row` keeps KV head `head`. */
@@ -169,16 +163,18 @@ static void qkv_item(struct exact *x, uint32_t member, uint32_t item) {
             w = &layer->v, bias = &layer->v_bias, out = x->v;
         }
     }
-    const double *sums = product_row(x, member, w, bias, item, x->normed, x->batch->n_rows);
-    for (uint32_t r = 0; r < x->batch->n_rows; r++) row_of(out, r, w->rows)[item] = sums[r];
+    const double *sums = product_row(x, member, w, item, x->normed, x->batch->n_rows);
+    double offset = bias->data != NULL ? vector_at(bias, item) : 0.0;
+    for (uint32_t r = 0; r < x->batch->n_rows; r++)
+        row_of(out, r, w->rows)[item] = sums[r] + offset;
 }
 
 static void gate_up_item(struct exact *x, uint32_t member, uint32_t item) {
     const struct model_layer *layer = &x->layer[x->at_layer];
     bool up = item >= x->geo.ffn;
     if (up) item -= x->geo.ffn;
-    const double *sums = product_row(x, member, up ? &layer->up : &layer->gate, NULL, item,
-                                     x->normed, x->batch->n_rows);
+    const double *sums =
+        product_row(x, member, up ? &layer->up : &layer->gate, item, x->normed, x->batch->n_rows);
     for (uint32_t r = 0; r < x->batch->n_rows; r++)
         row_of(up ? x->up : x->gate, r, x->geo.ffn)[item] = sums[r];
 }
@@ -186,7 +182,7 @@ static void gate_up_item(struct exact *x, uint32_t member, uint32_t item) {
 /* A sub-layer's last product; its output joins the residual stream. */
 static void residual_item(struct exact *x, uint32_t member, const struct model_tensor *w,
                           uint32_t item, const double *in) {
-    const double *sums = product_row(x, member, w, NULL, item, in, x->batch->n_rows);
+    const double *sums = product_row(x, member, w, item, in, x->batch->n_rows);
     for (uint32_t r = 0; r < x->batch->n_rows; r++) {
         row_of(x->out, r, x->geo.dim)[item] = sums[r];
         row_of(x->x, r, x->geo.dim)[item] += sums[r];
@@ -194,7 +190,7 @@ static void residual_item(struct exact *x, uint32_t member, const struct model_t
 }
 
 static void head_item(struct exact *x, uint32_t member, uint32_t item) {
-    const double *sums = product_row(x, member, &x->output, NULL, item, x->normed, x->n_logits);
+    const double *sums = product_row(x, member, &x->output, item, x->normed, x->n_logits);
     for (uint32_t i = 0; i < x->n_logits; i++)
         x->logits[(size_t)i * x->geo.vocab + item] = (float)sums[i];
 }
