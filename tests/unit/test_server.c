@@ -1,4 +1,7 @@
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "server_rig.h"
 
 static void sleep_ms(long ms) {
@@ -447,13 +451,19 @@ Test(server, sleeps_when_no_job_runs) {
     struct server_rig *rig = server_rig_serving();
     int fd = server_rig_connect(rig);
     server_rig_ask(rig, fd, "GEN 1 max_tokens=2 \"a\"\n");
-    struct timespec before, after;
-    clock_gettime(CLOCK_MONOTONIC, &before);
+    uint64_t before_ns = clock_ns();
     server_turn(&rig->server, 50);
-    clock_gettime(CLOCK_MONOTONIC, &after);
-    double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 +
-                (double)(after.tv_nsec - before.tv_nsec) / 1e6;
-    cr_assert_geq(ms, 45, "it woke after %.1f ms", ms);
+    cr_assert_geq(clock_ns() - before_ns, 45u * 1000 * 1000);
+}
+
+Test(server, does_not_sleep_while_a_step_is_in_flight) {
+    struct server_rig *rig = server_rig_serving();
+    int fd = server_rig_connect(rig);
+    rig->asleep = true;
+    server_rig_ask(rig, fd, "GEN 1 \"a\"\n");
+    uint64_t before_ns = clock_ns();
+    server_turn(&rig->server, 500);
+    cr_assert_lt(clock_ns() - before_ns, 250u * 1000 * 1000);
 }
 
 Test(server, ends_a_job_at_its_deadline) {
@@ -528,6 +538,129 @@ Test(server, cuts_jobs_that_outlast_the_drain) {
     cr_assert_eq(server_rig_count(said, "505 1 SHUTTING_DOWN "), 1, "%s", said);
     cr_assert_eq(server_rig_count(said, "261 - shutdown"), 1);
     cr_assert_eq(rig->server.phase, SERVER_OVER);
+}
+
+/* --- real wires and signals ------------------------------------------------------------------- */
+
+static struct server_rig *rig_listening(const char *wire) {
+    struct server_rig *rig = server_rig_new();
+    struct fault fault;
+    rig->config.listen[0] = wire;
+    rig->config.n_listen = 1;
+    server_rig_open(rig);
+    cr_assert(server_open(&rig->server, &fault), "%s", fault.text);
+    cr_assert_eq(server_load(&rig->server, &fault), SERVER_READY);
+    server_ready(&rig->server);
+    return rig;
+}
+
+static int rig_dial(struct server_rig *rig) {
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    cr_assert_eq(getsockname(rig->server.wire[0].fd, (struct sockaddr *)&address, &length), 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, length), 0);
+    cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    return fd;
+}
+
+Test(server, tells_the_65th_connection_that_it_is_busy) {
+    struct server_rig *rig = rig_listening("tcp:127.0.0.1:0");
+    cr_assert_eq(strncmp(rig->server.wire[0].name, "tcp:127.0.0.1:", 14), 0);
+    cr_assert_str_neq(rig->server.wire[0].name, "tcp:127.0.0.1:0");
+    for (int i = 0; i < WIRE_CLIENTS_MAX; i++) rig_dial(rig);
+    server_rig_turns(rig);
+    int fd = rig_dial(rig);
+    server_rig_turns(rig);
+    cr_assert_str_eq(server_rig_read(fd), "503 - BUSY \"too many connections\" retriable=1\n");
+    cr_assert(server_rig_is_closed(fd));
+}
+
+Test(server, obeys_sigterm_as_shutdown_and_cuts_at_the_second) {
+    struct server_rig *rig = rig_listening("tcp:127.0.0.1:0");
+    int fd = rig_dial(rig);
+    rig->asleep = true;
+    server_rig_ask(rig, fd, "GEN 1 \"a\"\n");
+    kill(getpid(), SIGTERM);
+    server_rig_turns(rig);
+    cr_assert(rig->server.draining);
+    cr_assert_eq(rig->server.phase, SERVER_SERVING);
+    kill(getpid(), SIGINT);
+    server_rig_turns(rig);
+    cr_assert_eq(rig->server.phase, SERVER_OVER);
+    const char *said = server_rig_read(fd);
+    cr_assert_eq(server_rig_count(said, "505 1 SHUTTING_DOWN "), 1, "%s", said);
+    cr_assert_eq(server_rig_count(said, "261 - shutdown"), 1, "%s", said);
+}
+
+Test(server, leaves_a_tty_alone_whose_other_side_hung_up) {
+    int terminal, other;
+    char name[64], wire[96];
+    cr_assert_eq(openpty(&terminal, &other, name, NULL, NULL), 0);
+    snprintf(wire, sizeof wire, "tty:%s,115200", name);
+    struct server_rig *rig = rig_listening(wire);
+    close(other);
+    cr_assert_eq(fcntl(terminal, F_SETFL, O_NONBLOCK), 0);
+    cr_assert_eq(strncmp(server_rig_read(terminal), "220 - wick proto=1\n", 19), 0);
+    for (int i = 0; i < 2 * CLIENT_BAD_LINES_MAX; i++) server_rig_ask(rig, terminal, "foo\n");
+    const char *said = server_rig_ask(rig, terminal, "PING\r\n");
+    cr_assert_str_eq(said, "200 - pong\n", "a tty is not closed for bad lines");
+    said = server_rig_ask(rig, terminal, "BYE\nPING\n");
+    cr_assert_str_eq(said, "221 - bye\n200 - pong\n");
+    rig->asleep = true;
+    server_rig_ask(rig, terminal, "GEN 1 \"a\"\n");
+    cr_assert_eq(slots_free(rig), 1);
+    close(terminal);
+    server_rig_turns(rig);
+    cr_assert_eq(slots_free(rig), 2);
+    uint64_t before_ns = clock_ns();
+    server_turn(&rig->server, 50);
+    cr_assert_geq(clock_ns() - before_ns, 45u * 1000 * 1000, "it looks once a second, not always");
+}
+
+Test(wire, rejects_specs_that_are_none) {
+    static const char *const bad[] = {"",
+                                      "foo",
+                                      "tcp:",
+                                      "tcp:localhost:7411",
+                                      "tcp:127.0.0.1",
+                                      "tcp:127.0.0.1:",
+                                      "tcp:127.0.0.1:65536",
+                                      "tcp:127.0.0.1:12x",
+                                      "tcp:[::1]7411",
+                                      "tcp:[::1",
+                                      "unix:",
+                                      "tty:",
+                                      "tty:,115200",
+                                      "tty:/dev/ttyS0,12345",
+                                      "stdio:"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct wire wire;
+        struct fault fault;
+        cr_assert_not(wire_open(&wire, bad[i], &fault), "%s", bad[i]);
+        cr_assert_eq(fault.code, FAULT_INVALID_REQUEST, "%s", bad[i]);
+        cr_assert_not_null(strstr(fault.text, bad[i]));
+        cr_assert_eq(wire.fd, -1);
+    }
+}
+
+Test(wire, replaces_a_stale_socket_and_spares_a_live_one_and_a_file) {
+    char path[64], spec[80];
+    struct wire wire, second;
+    struct fault fault;
+    snprintf(path, sizeof path, "/tmp/wick-test-%d", (int)getpid());
+    snprintf(spec, sizeof spec, "unix:%s", path);
+    cr_assert(wire_open(&wire, spec, &fault), "%s", fault.text);
+    cr_assert_not(wire_open(&second, spec, &fault), "somebody listens there");
+    cr_assert_not_null(strstr(fault.text, "another server"));
+    wire_close(wire.kind, wire.fd);
+    cr_assert(wire_open(&wire, spec, &fault), "it was left behind: %s", fault.text);
+    wire_close(wire.kind, wire.fd);
+    unlink(path);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    cr_assert_not(wire_open(&wire, spec, &fault));
+    cr_assert_eq(access(path, F_OK), 0, "a file that is no socket is not ours to remove");
+    unlink(path);
 }
 
 /* --- loading ---------------------------------------------------------------------------------- */
