@@ -55,7 +55,8 @@ struct backend_info {
 /* A stage of the network made visible, for wick-lab dump and the checkpoint tests
  * (docs/ARCHITECTURE.md lists the names). Called with F32 values of the whole batch, dims innermost
  * first, e.g. "q_rope", layer 0, {head_dim, n_heads, n_rows, 1}. layer is TAP_NO_LAYER for
- * "final_norm" and "logits". */
+ * "final_norm" and "logits". A stage may come in several calls of a step that join along dims[2]
+ * (isa=exact shows "attn_weights" head by head). */
 enum { TAP_NO_LAYER = 0xFFFFFFFF };
 struct backend_tap {
     void (*emit)(void *context, const char *name, uint32_t layer, const float *values,
