@@ -36,6 +36,8 @@ struct repl {
     char line[REPL_LINE_BYTES];
     size_t held; /* bytes read of stdin and not yet used */
     char input[REPL_LINE_BYTES];
+    char settings[4 * REPL_LINE_BYTES]; /* what /set was given; parameters point into it */
+    size_t settings_bytes;
 };
 
 /* Waits until the model is loaded; shows how far that is. */
@@ -114,8 +116,13 @@ static void set_do(struct repl *repl, const char *setting) {
         puts("/set needs KEY=VALUE, as in /set temperature=0.2");
         return;
     }
-    char *copy = strdup(setting); /* lives as long as the session */
-    if (!copy) return;
+    size_t bytes = strlen(setting) + 1;
+    if (bytes > sizeof repl->settings - repl->settings_bytes) {
+        puts("too many settings; start again");
+        return;
+    }
+    char *copy = memcpy(repl->settings + repl->settings_bytes, setting, bytes);
+    repl->settings_bytes += bytes;
     copy[equals - setting] = 0;
     if (!call_param_set(repl->call, copy, copy + (equals - setting) + 1))
         puts("too many parameters");
