@@ -8,8 +8,9 @@ import subprocess
 import time
 
 from client import Client, gen_line
-from harness import (Server, Skip, check, check_equal, eventually, free_port, lab, need, options,
-                     start, test, work_path)
+from harness import (Server, Skip, check, check_equal, eventually, free_port, lab, median, need,
+                     options, start, test, work_path)
+from test_wires import hold_without_reading
 
 PROMPT = "Once upon a time"
 
@@ -141,6 +142,63 @@ def a_signal_while_loading_ends_with_0():
         time.sleep(0.1)
         server.process.terminate()
         check_equal(server.wait_exit(), 0)
+
+
+@test(90)
+def a_step_of_many_milliseconds_delays_neither_health_nor_stop():
+    with Server("slots=2", model=big_model()) as server:
+        with server.connect() as c, server.connect() as watcher:
+            waits, stops = [], []
+            for staged in (False, True):  # decoding, and reading a long prompt
+                for _ in range(3):
+                    if not staged:
+                        c.start(PROMPT, tag=2, max_tokens=400, ignore_eos=1)
+                    else:
+                        c.put("Once upon a time there was a king. " * 30, 2)
+                        c.send("RUN 2 max_tokens=100 ignore_eos=1")
+                        eventually(lambda: watcher.health()["slots_free"] == "1", 5)
+                    for _ in range(10):
+                        begin = time.monotonic()
+                        watcher.health()
+                        waits.append(time.monotonic() - begin)
+                    begin = time.monotonic()
+                    lines, _ = c.stop(2)
+                    stops.append(time.monotonic() - begin)
+                    check_equal(lines[-1].fields["stop"], "CANCELLED")
+                    eventually(lambda: watcher.health()["slots_free"] == "2", 0.1)
+            check(median(waits) < 0.010, "HEALTH took", median(waits))
+            check(median(stops) < 0.1, "STOP took", stops)
+            return (f"HEALTH {median(waits) * 1e3:.1f} ms, at most {max(waits) * 1e3:.1f}; "
+                    f"STOP {median(stops) * 1e3:.1f} ms, at most {max(stops) * 1e3:.1f}")
+
+
+@test()
+def shutdown_does_not_wait_for_a_client_that_does_not_read():
+    with Server("slots=4", "drain_ms=300", "stall_ms=1000") as server, server.connect() as c:
+        slow = hold_without_reading(server)
+        time.sleep(0.5)
+        begin = time.monotonic()
+        c.send("SHUTDOWN")
+        check_equal(server.wait_exit(), 0)
+        slow.close()
+        return f"{time.monotonic() - begin:.1f} s"
+
+
+@test()
+def a_log_that_nobody_reads_does_not_stop_the_server():
+    read, write = os.pipe()
+    port = free_port()
+    process = start([need(options.wick), f"model={need(options.model)}", "log=debug",
+                     f"listen=tcp:127.0.0.1:{port}"], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=write)
+    os.close(write)
+    c = connect_when_ready(port)
+    for _ in range(2000):  # each leaves two lines in a pipe that holds 64 KiB
+        Client(f"tcp:127.0.0.1:{port}").close()
+    check_equal(c.gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
+    check_equal(c.ask("SHUTDOWN")[-1].code, 261)
+    check_equal(process.wait(timeout=5), 0)
+    os.close(read)
 
 
 SAMPLE = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="(\\.|[^"\\])*"(,[a-zA-Z_]\w*='
@@ -342,16 +400,7 @@ def the_log_never_appears_on_a_protocol_wire():
     check(done.stderr, "no log at all")
 
 
-@test()
-def a_closed_log_does_not_end_the_server():
-    read, write = os.pipe()
-    port = free_port()
-    argv = [need(options.wick), f"model={need(options.model)}", f"listen=tcp:127.0.0.1:{port}",
-            "log=debug"]
-    process = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write)
-    os.close(write)
-    os.read(read, 100)
-    os.close(read)
+def connect_when_ready(port):
     found = []
 
     def ready():
@@ -362,6 +411,20 @@ def a_closed_log_does_not_end_the_server():
         return found[-1].health()["status"] == "ready"
 
     eventually(ready, 10, "ready")
-    check_equal(found[-1].gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
-    found[-1].ask("SHUTDOWN")
+    return found[-1]
+
+
+@test()
+def a_closed_log_does_not_end_the_server():
+    read, write = os.pipe()
+    port = free_port()
+    argv = [need(options.wick), f"model={need(options.model)}", f"listen=tcp:127.0.0.1:{port}",
+            "log=debug"]
+    process = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write)
+    os.close(write)
+    os.read(read, 100)
+    os.close(read)
+    c = connect_when_ready(port)
+    check_equal(c.gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
+    c.ask("SHUTDOWN")
     check_equal(process.wait(timeout=5), 0)

@@ -350,3 +350,87 @@ def a_session_on_a_tty_ends_with_bye_and_the_next_one_is_fresh():
         for _ in range(30):
             check_equal(c.ask("nonsense")[0].code, 400)  # a tty is never closed
         check_equal(c.ask("PING")[0].code, 200)
+
+
+def check_idle(server, seconds=1.0):
+    ticks = server.cpu_ticks()
+    time.sleep(seconds)
+    check(server.cpu_ticks() - ticks <= 2, "a busy loop:", server.cpu_ticks() - ticks, "ticks")
+
+
+@test()
+def a_tty_that_hangs_up_ends_its_jobs_and_costs_no_time():
+    pty = Pty()
+    with Server(listen=[pty.wire]) as server, server.connect() as watcher:
+        os.close(pty.slave)
+        c = StreamClient(pty.master, pty.master)
+        c.start(PROMPT, max_tokens=490, ignore_eos=1)
+        os.close(pty.master)
+        eventually(lambda: watcher.health()["slots_free"] == "4")
+        check_idle(server, 1.5)
+        check_equal(watcher.gen(PROMPT, max_tokens=2, ignore_eos=1).end.code, 250)
+
+
+@test()
+def closed_standard_streams_cost_no_time():
+    with Server(listen=["stdio"]) as server, server.connect() as c:  # stdin is /dev/null
+        check_idle(server)
+        check_equal(c.gen(PROMPT, max_tokens=2, ignore_eos=1).end.code, 250)
+    with Server(listen=["stdio"], stdio=True) as server, server.connect() as c:
+        server.process.stdout.close()
+        server.process.stdin.write(b"PING\nHEALTH\n")
+        server.process.stdin.flush()
+        check_idle(server)
+        check_equal(c.gen(PROMPT, max_tokens=2, ignore_eos=1).end.code, 250)
+
+
+@test()
+def half_closed_and_silent_clients_cost_no_time():
+    with Server() as server:
+        clients = [server.connect(server.unix if i % 2 else server.tcp) for i in range(20)]
+        for c in clients:
+            c.put(PROMPT, 3)
+            c.write(b"GEN 1")
+        for c in clients[:10]:
+            c.socket.shutdown(socket.SHUT_WR)
+        check_idle(server)
+        for c in clients:
+            c.close()
+
+
+@test(40)
+def a_flood_of_commands_whose_answers_nobody_reads_is_held_back():
+    with Server("log=warn") as server, server.connect() as other:
+        flooder = server.connect()
+        before = server.rss_kb()
+        flooder.socket.settimeout(0.5)
+        sent, block = 0, b"PING\n" * 10000
+        try:
+            while sent < 200 << 20:
+                sent += flooder.socket.send(block)
+        except TimeoutError:
+            pass
+        check(sent < 200 << 20, "the flood is swallowed without end")
+        check_not_grown(server, before)
+        check_equal(other.gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
+        check_idle(server, 0.5)
+        flooder.socket.settimeout(10)
+        got, left = 0, b""
+        while got < sent // 5:
+            data = left + flooder.socket.recv(1 << 20)
+            check(data != left, "closed after", got, "of", sent // 5)
+            got += data.count(b"200 - pong\n")
+            left = data[data.rfind(b"\n") + 1:]
+        flooder.write(b"PING\n"[sent % 5:] + b"HELLO\n")
+        check_equal([flooder.read().code, flooder.read().code], [200, 220])
+        flooder.close()
+        return f"{sent >> 10} KiB taken before the server stopped reading"
+
+
+@test()
+def a_wire_may_listen_on_ipv6_and_on_any_free_port():
+    with Server(listen=["tcp:[::1]:0"]) as server:
+        found = re.search(r"listen tcp:\[::1\]:(\d+)", server.log())
+        check(found and found[1] != "0", server.log())
+        with socket.create_connection(("::1", int(found[1])), timeout=5) as s:
+            check_equal(s.recv(100), b"220 - wick proto=1\n")
