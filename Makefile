@@ -24,7 +24,8 @@ parallel = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)
 # No contraction of a * b + c anywhere: a fused multiply-add is written where it is meant, so that
 # the same source gives the same bits with every instruction set. The prefix map makes __FILE__, and
 # so the binary, the same in every directory.
-CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE -Isrc -Ihost \
+INCLUDES   := -Isrc -Ihost
+CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE $(INCLUDES) \
               -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -MMD -MP
 # musl-gcc does not see the kernel's headers; -idirafter keeps glibc's own out of the way.
 CFLAGS_MUSL := $(CFLAGS_ALL) -O2 -fno-pie -fstack-protector-strong -ffunction-sections \
@@ -143,7 +144,7 @@ lint-tidy: $(LINTED)
 $(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE -Isrc $(call isa_flags,$<) 2>$@.log
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(INCLUDES) $(call isa_flags,$<) 2>$@.log
 	@touch $@
 
 # --- use --------------------------------------------------------------------------------------
