@@ -207,8 +207,9 @@ static void session_refuse(struct server *server, int fd) {
     log_event(LOG_WARN, "client", "refused: %u connections", server_connections(server));
 }
 
+/* At most as many at once as there are places: a flood at the door does not stop the loop. */
 static void wire_serve(struct server *server, struct wire *wire, uint64_t now_ns) {
-    for (;;) {
+    for (int i = 0; i < WIRE_CLIENTS_MAX; i++) {
         int fd = wire_accept(wire);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -400,6 +401,14 @@ void sessions_tell_fault(struct server *server, const struct fault *fault) {
     }
 }
 
+/* What a client has sent meanwhile is taken off its socket: closing over unread bytes would reset
+ * the connection and could cost it our last line. */
+static void session_part(struct client *client) {
+    if (client->state == CLIENT_FREE || !client_is_connection(client)) return;
+    wire_shutdown(client->out);
+    client_discard(client);
+}
+
 void sessions_farewell(struct server *server) {
     uint64_t end_ns = clock_ns() + (uint64_t)SERVER_FAREWELL_MS * MS;
     for (;;) {
@@ -412,7 +421,8 @@ void sessions_farewell(struct server *server) {
             if (client->output.used > 0) poll_add(server, client->out, POLLOUT);
         }
         uint64_t now_ns = clock_ns();
-        if (server->n_polled == 0 || now_ns >= end_ns) return;
+        if (server->n_polled == 0 || now_ns >= end_ns) break;
         poll(server->polled, server->n_polled, (int)((end_ns - now_ns) / MS) + 1);
     }
+    for (uint32_t i = 0; i < WIRE_CLIENTS_MAX; i++) session_part(&server->client[i]);
 }

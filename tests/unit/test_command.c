@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "wire/command.h"
@@ -13,8 +14,10 @@ static const uint32_t vocab = 2048;
 /* The command of a line that is a good frame. */
 static bool parse(const char *text) {
     struct fault fault;
-    memcpy(line, text, strlen(text));
-    cr_assert(frame_parse(line, strlen(text), &frame, &fault), "%s: %s", text, fault.text);
+    size_t length = strlen(text);
+    cr_assert(length < sizeof line);
+    memcpy(line, text, length);
+    cr_assert(frame_parse(line, length, &frame, &fault), "%s: %s", text, fault.text);
     const struct verb *verb = verb_find(verbs, frame.verb);
     cr_assert_not_null(verb, "%s", text);
     return command_parse(verb, &frame, vocab, &command, &errors);
@@ -146,6 +149,37 @@ Test(command, every_verb_and_field_has_its_help) {
                   field->name);
         cr_assert(strlen(field->name) <= FRAME_NAME_MAX);
     }
+}
+
+/* Lines put together at random from what the grammar knows: never more errors than there is room
+ * for, and none that has no limits. */
+Test(command, survives_random_lines) {
+    static const char *const words[] = {
+        "GEN",       "RUN",         "SCORE",    "TOKENIZE", "DETOKENIZE",   "HELLO",   "1",
+        "0",         "99999",       "top_k=",   "stop=\"",  "max_tokens=1", "seed=-",  "ids=1,2",
+        "x=\"y\"",   "bos=1",       "\"text\"", "=",        "logprobs=20",  "min_p=.", "proto=1",
+        "special=2", "stop=\"ab\"", "\"\"",     "bytes=1",  "top_p=1e400",  "ids=",    "stop="};
+    srand(11);
+    uint32_t commands = 0;
+    for (int round = 0; round < 50000; round++) {
+        char text[FRAME_LINE_MAX] = "";
+        size_t length = 0;
+        for (int n = 1 + rand() % 40; n > 0; n--) {
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+                                       words[rand() % (int)(sizeof words / sizeof *words)],
+                                       rand() % 16 == 0 ? "" : " ");
+        }
+        struct fault fault;
+        if (!frame_parse(text, length, &frame, &fault)) continue;
+        const struct verb *verb = verb_find(verbs, frame.verb);
+        if (verb == NULL) continue;
+        commands++;
+        bool good = command_parse(verb, &frame, vocab, &command, &errors);
+        cr_assert_eq(good, errors.n == 0);
+        for (uint32_t i = 0; i < errors.n; i++) cr_assert_neq(errors.error[i].limits[0], '\0');
+        cr_assert_leq(command.n_stop, JOB_STOP_MAX);
+    }
+    cr_assert_gt(commands, 100);
 }
 
 Test(command, reads_lists_of_ids) {
