@@ -67,7 +67,11 @@ MISSING  := $(filter-out $(PROGRAMS),wick wick-lab wickctl)
 all: $(addprefix $(BUILD)/,$(PROGRAMS)) ## build wick, wick-lab and wickctl (static, musl)
 	$(if $(MISSING),@echo "  skipped for want of a main: $(MISSING)")
 
-$(BUILD)/obj/musl/%.o: %.c Makefile
+.PHONY: toolchain
+toolchain:
+	@command -v $(MUSL_CC) >/dev/null || { echo "$(MUSL_CC) is missing; run: make deps-build"; exit 1; }
+
+$(BUILD)/obj/musl/%.o: %.c Makefile | toolchain
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call isa_flags,$<) -c $< -o $@
