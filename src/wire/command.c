@@ -16,8 +16,8 @@ enum { DEADLINE_MS_MAX = 24 * 3600 * 1000 };
 
 const struct field fields[] = {
     /* clang-format off */
-    {"max_tokens", FIELDS_GENERATE, FIELD_U32, 1, JOB_MAX_TOKENS, "2048, or what the context leaves",
-     "tokens to generate", AT(max_tokens)},
+    {"max_tokens", FIELDS_GENERATE, FIELD_U32, 1, JOB_MAX_TOKENS,
+     "2048, or what the context leaves", "tokens to generate", AT(max_tokens)},
     {"temperature", FIELDS_GENERATE, FIELD_REAL, 0, 2, "1",
      "below 1e-6: always the most likely token", AT(sampling.temperature)},
     {"top_p", FIELDS_GENERATE, FIELD_REAL, 0, 1, "1",
