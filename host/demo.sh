@@ -21,7 +21,6 @@ stop() {
     rm -f "$socket"
 }
 trap stop EXIT
-trap : INT
 
 tries=0
 while [ ! -S "$socket" ]; do
@@ -33,6 +32,8 @@ while [ ! -S "$socket" ]; do
     tries=$((tries + 1))
     sleep 0.1
 done
+# Job control gives the client the terminal to itself: Ctrl-C reaches neither this script nor make.
+if [ -t 0 ]; then set -m; fi
 status=0
 "$build/wickctl" -c unix:"$socket" repl || status=$?
 if ! kill -0 "$server" 2>/dev/null; then

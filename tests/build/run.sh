@@ -103,6 +103,16 @@ runs_in_an_empty_root() {
     env -i "$(command -v chroot)" "$work/empty" /program --help
 }
 
+demo_writes_a_text_and_ends() {
+    BUILD=$build timeout 60 sh host/demo.sh images/tales-4m-Q8_0.gguf </dev/null || return 1
+    grep -q '^Once upon a time .' "$work/out" || { echo "no text"; return 1; }
+    grep -q ' end ' "$build/wick.log" || { echo "the server was not stopped"; return 1; }
+}
+
+demo_shows_why_a_model_is_refused() {
+    ! BUILD=$build timeout 60 sh host/demo.sh README.md </dev/null && grep -q MODEL_LOAD_FAILED "$work/out"
+}
+
 check pattern_of_forbidden_symbols_finds_a_heap pattern_finds_a_heap
 if [ -x "$wick" ]; then
     check wick_segments_are_r_rx_rw segments_are_r_rx_rw
@@ -128,6 +138,8 @@ for program in wick wick-lab wickctl; do
 done
 if [ -x "$wick" ] && [ -x "$build/wick-lab" ] && [ -x "$build/wickctl" ]; then
     check install_puts_all_programs_in_place install_puts_all_programs_in_place
+    check demo_writes_a_text_and_ends demo_writes_a_text_and_ends
+    check demo_shows_why_a_model_is_refused demo_shows_why_a_model_is_refused
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
