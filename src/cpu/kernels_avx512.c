@@ -1,19 +1,3 @@
-#include "cpu/kernels.h"
 #include "cpu/lanes_avx512.h"
 
-/* The loops, in order of use: each file builds on the one before. */
-#include "cpu/kernels_matmul.inc"
-
-#include "cpu/kernels_rows.inc"
-
-#include "cpu/kernels_attend.inc"
-
-const struct cpu_kernels cpu_kernels_avx512 = {
-    .name = "avx512",
-    .matmul = kernel_matmul,
-    .quantise = kernel_quantise,
-    .rms_norm = kernel_rms_norm,
-    .silu_mul = kernel_silu_mul,
-    .add = kernel_add,
-    .attend = kernel_attend,
-};
+#include "cpu/kernels.inc"

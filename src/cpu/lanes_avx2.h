@@ -5,6 +5,9 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#define LANES_NAME "avx2"
+#define LANES_KERNELS cpu_kernels_avx2
+
 enum { LANES_TOKENS = 2, LANES_UNROLL = 8 };
 
 struct lf {

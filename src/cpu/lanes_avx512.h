@@ -7,6 +7,9 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#define LANES_NAME "avx512"
+#define LANES_KERNELS cpu_kernels_avx512
+
 enum { LANES_TOKENS = 8, LANES_UNROLL = 8 };
 
 struct lf {

@@ -16,6 +16,9 @@
 
 #include "gguf/quant.h"
 
+#define LANES_NAME "sse2"
+#define LANES_KERNELS cpu_kernels_sse2
+
 enum {
     LANES_TOKENS = 1, /* activation rows a product keeps in registers */
     LANES_UNROLL = 1  /* sixteen registers hold one step of a loop; more is only bigger */
