@@ -129,9 +129,19 @@ check: deps-check ## install what is missing, build everything, run every test
 	$(Q)$(parallel) all debug $(BUILD)/unit
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
+# The shape of TinyLlama 1.1B with random weights, 1.2 GB: what a model that fits no cache costs. A
+# vocabulary of 32000 tokens where there is one, else the demo model's.
+BENCH_MODEL := $(BUILD)/bench-1b-Q8_0.gguf
+BENCH_VOCAB := $(firstword $(wildcard ../shared/vocab/llama-spm.gguf) images/tales-4m-Q8_0.gguf)
+
 .PHONY: bench
-bench: all ## measure decode and prompt speed on the demo model
+bench: all $(BENCH_MODEL) ## measure decode and prompt speed: MODEL= (the demo model) and a 1.1B shape
 	$(Q)$(BUILD)/wick-lab bench model=$(MODEL)
+	$(Q)$(BUILD)/wick-lab bench model=$(BENCH_MODEL)
+$(BENCH_MODEL): | $(BUILD)/wick-lab
+	$(call say,MODEL,$@)
+	$(Q)$(BUILD)/wick-lab make-model out=$@ vocab_from=$(BENCH_VOCAB) type=Q8_0 dim=2048 ffn=5632 \
+	    layers=22 heads=32 kv_heads=4 head_dim=64 ctx_train=2048
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \

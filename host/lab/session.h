@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/config.h"
 #include "base/fault.h"
-#include "engine/backend.h"
 #include "engine/engine.h"
 
 struct session {

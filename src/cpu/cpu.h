@@ -2,9 +2,9 @@
 #ifndef WICK_CPU_CPU_H
 #define WICK_CPU_CPU_H
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/fault.h"
-#include "engine/backend.h"
 #include "model/model.h"
 
 /* Is `isa` ("auto", "exact", "sse2", ...) something this machine can run? INVALID_REQUEST says why

@@ -4,8 +4,8 @@
 #ifndef WICK_CPU_EXACT_H
 #define WICK_CPU_EXACT_H
 
+#include "backend/backend.h"
 #include "base/arena.h"
-#include "engine/backend.h"
 #include "model/model.h"
 
 /* Measures or takes. NULL while measuring. The raw tensors are copied into the arena by load(). The

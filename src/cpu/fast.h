@@ -9,9 +9,9 @@
 #ifndef WICK_CPU_FAST_H
 #define WICK_CPU_FAST_H
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "cpu/kernels.h"
-#include "engine/backend.h"
 #include "model/model.h"
 
 /* Measures or takes. NULL while measuring. */

@@ -3,13 +3,13 @@
 #ifndef WICK_CPU_FAST_STATE_H
 #define WICK_CPU_FAST_STATE_H
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "cpu/fast.h"
 #include "cpu/kernels.h"
 #include "cpu/kv_layout.h"
 #include "cpu/pack.h"
 #include "cpu/team.h"
-#include "engine/backend.h"
 #include "model/model.h"
 
 struct fast_layer {

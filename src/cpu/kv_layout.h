@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/backend.h"
+#include "backend/backend.h"
 
 struct kv_layout {
     uint32_t type; /* enum config_kv */

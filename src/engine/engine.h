@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/config.h"
 #include "base/fault.h"
-#include "engine/backend.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
 #include "token/vocab.h"

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/backend.h"
+#include "backend/backend.h"
 #include "engine/event_queue.h"
 #include "engine/kv_pages.h"
 #include "engine/sampler.h"

@@ -17,8 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/arena.h"
-#include "engine/backend.h"
 
 enum { KV_NO_PAGE = 0xFFFFFFFF };
 

@@ -16,9 +16,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/fault.h"
-#include "engine/backend.h"
 #include "engine/sampler.h"
 #include "engine/text_stream.h"
 #include "token/vocab.h"

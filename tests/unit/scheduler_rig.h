@@ -3,7 +3,7 @@
 #ifndef WICK_TESTS_SCHEDULER_RIG_H
 #define WICK_TESTS_SCHEDULER_RIG_H
 
-#include "engine/backend.h"
+#include "backend/backend.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "token/vocab.h"

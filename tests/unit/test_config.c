@@ -4,10 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "base/config.h"
 #include "base/log.h"
 #include "cpu/team.h"
-#include "engine/backend.h"
 #include "engine/scheduler.h"
 #include "model/model.h"
 

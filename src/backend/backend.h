@@ -3,8 +3,8 @@
  * A step is begun and then advanced: advance() works (or waits) until the step is done or the
  * deadline has passed, whichever is first, so that the one main loop keeps answering its wires
  * while a long step runs. Data goes one way: nothing here calls back into the scheduler. */
-#ifndef WICK_ENGINE_BACKEND_H
-#define WICK_ENGINE_BACKEND_H
+#ifndef WICK_BACKEND_BACKEND_H
+#define WICK_BACKEND_BACKEND_H
 
 #include <stdbool.h>
 #include <stdint.h>
