@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -244,3 +245,46 @@ def lab(*words, stdin=b""):
 
 def median(values):
     return sorted(values)[len(values) // 2]
+
+
+class TimeOut(BaseException):
+    """Not an Exception: no `except Exception` of a test may swallow it."""
+
+
+def on_alarm(_signal, _frame):
+    raise TimeOut()
+
+
+def run_one(function, seconds):
+    """Returns (outcome, what to say about it)."""
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(seconds)
+    try:
+        note = function()
+        return "ok", note or ""
+    except Skip as skip:
+        return "skip", str(skip)
+    except TimeOut:
+        return "FAIL", f"still running after {seconds} s\n{traceback.format_exc()}"
+    except Exception:
+        return "FAIL", "\n" + traceback.format_exc()
+    finally:
+        signal.alarm(0)
+        end_all()
+
+
+def run(chosen):
+    """Runs (function, seconds) one after the other, a line each; returns the exit status."""
+    count = {"ok": 0, "FAIL": 0, "skip": 0}
+    begin = time.monotonic()
+    for function, seconds in chosen:
+        seconds = seconds() if callable(seconds) else seconds
+        start_s = time.monotonic()
+        outcome, note = run_one(function, seconds)
+        count[outcome] += 1
+        took = time.monotonic() - start_s
+        print(f"{outcome:4} {function.__name__} ({took:.2f} s){': ' + note if note else ''}",
+              flush=True)
+    print(f"{time.monotonic() - begin:.1f} s in all")
+    print(f"{count['ok']} passed, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] else 0

@@ -9,41 +9,12 @@ import argparse
 import glob
 import importlib
 import os
-import signal
 import sys
-import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import harness  # noqa: E402
-
-
-class TimeOut(BaseException):
-    """Not an Exception: no `except Exception` of a test may swallow it."""
-
-
-def on_alarm(_signal, _frame):
-    raise TimeOut()
-
-
-def run_one(function, seconds):
-    """Returns (outcome, what to say about it)."""
-    signal.signal(signal.SIGALRM, on_alarm)
-    signal.alarm(seconds)
-    try:
-        note = function()
-        return "ok", note or ""
-    except harness.Skip as skip:
-        return "skip", str(skip)
-    except TimeOut:
-        return "FAIL", f"still running after {seconds} s\n{traceback.format_exc()}"
-    except Exception:
-        return "FAIL", "\n" + traceback.format_exc()
-    finally:
-        signal.alarm(0)
-        harness.end_all()
 
 
 def main():
@@ -77,19 +48,7 @@ def main():
         print("no test has a name like that; --list shows them", file=sys.stderr)
         return 2
 
-    count = {"ok": 0, "FAIL": 0, "skip": 0}
-    begin = time.monotonic()
-    for function, seconds in chosen:
-        seconds = seconds() if callable(seconds) else seconds
-        start = time.monotonic()
-        outcome, note = run_one(function, seconds)
-        count[outcome] += 1
-        took = time.monotonic() - start
-        print(f"{outcome:4} {function.__name__} ({took:.2f} s){': ' + note if note else ''}",
-              flush=True)
-    print(f"{time.monotonic() - begin:.1f} s in all")
-    print(f"{count['ok']} passed, {count['FAIL']} failed, {count['skip']} skipped")
-    return 1 if count["FAIL"] else 0
+    return harness.run(chosen)
 
 
 if __name__ == "__main__":
