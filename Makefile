@@ -173,6 +173,8 @@ deps-build: ; $(Q)tests/deps.sh build ## install what building needs (Debian pac
 deps-check: ; $(Q)tests/deps.sh build check ## install what testing needs
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
+include images/images.mk
+
 .PHONY: install
 install: all ## copy the programs to $(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
@@ -184,6 +186,6 @@ clean: ## remove everything that was built
 
 .PHONY: help
 help: ## show this list
-	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' $(filter-out %.d,$(MAKEFILE_LIST)) | expand -t 20
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -8,8 +8,11 @@ packages() {
     build) echo "gcc libc6-dev linux-libc-dev musl-tools" ;;
     check) echo "libcriterion-dev python3 strace" ;;
     lint) echo "clang-format clang-tidy" ;;
+    image) echo "binutils cpio xz-utils zstd" ;;
+    boot) echo "gdisk mtools ovmf qemu-system-x86 systemd-boot-efi" ;;
+    kernel) echo "bc binutils bison flex libelf-dev lz4 make xz-utils" ;;
     *)
-        echo "deps.sh: unknown group '$1' (build, check, lint)" >&2
+        echo "deps.sh: unknown group '$1' (build, check, lint, image, boot, kernel)" >&2
         exit 2
         ;;
     esac
