@@ -28,7 +28,7 @@ debian)
     ;;
 own)
     vmlinuz=$build/image/own/kernel/vmlinuz
-    modules=$build/image/own/kernel/modules
+    modules=$(echo "$build"/image/own/kernel/modules/*)
     [ -f "$vmlinuz" ] || stop "there is no kernel of our own yet: run 'make kernel'"
     ;;
 host)
