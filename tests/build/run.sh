@@ -75,8 +75,9 @@ is_small_enough() {
 # The build that was just made against one in a directory with another, longer name.
 other_directory_gives_the_same_bytes() {
     other=$work/a-directory-with-another-name
-    mkdir -p "$other"
-    cp -r Makefile linker src "$other/" || return 1
+    mkdir -p "$other/images"
+    cp -r Makefile linker src "$other/" && cp images/*.mk "$other/images/" || return 1
+    [ ! -d boot ] || cp -r boot "$other/" || return 1
     (unset MAKEFLAGS MFLAGS BUILD && cd "$other" && make -s -j2 build/wick) || return 1
     cmp "$wick" "$other/build/wick"
 }
