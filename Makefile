@@ -48,6 +48,7 @@ isa_flags     = $(foreach isa,avx2 avx512 amx,$(if $(filter %_$(isa).c,$(1)),$(F
 
 LIB_SRC  := $(sort $(wildcard src/*/*.c))
 MAIN_SRC := $(wildcard src/main.c)
+BOOT_SRC := $(sort $(wildcard boot/*.c))
 LAB_SRC  := $(sort $(wildcard host/lab/*.c))
 CTL_SRC  := $(sort $(wildcard host/wickctl/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
@@ -87,11 +88,11 @@ $(BUILD)/obj/%/libwick.a:
 	@rm -f $@
 	$(Q)$(AR) rcsD $@ $^
 $(BUILD)/obj/musl/libwick.a: $(call musl_objects,$(LIB_SRC))
-$(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC))
+$(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC) $(BOOT_SRC))
 
 # wick takes every object, not what an archive search would pick: the linker script decides what
 # stays (a PTX blob is named by nobody).
-$(BUILD)/wick: $(call musl_objects,$(MAIN_SRC) $(LIB_SRC)) linker/wick.ld
+$(BUILD)/wick: $(call musl_objects,$(MAIN_SRC) $(LIB_SRC) $(BOOT_SRC)) linker/wick.ld
 	$(call say,LD,$@)
 	$(Q)$(MUSL_CC) $(LDFLAGS_WICK) $(filter %.o,$^) $(LDLIBS) -o $@
 
@@ -144,8 +145,8 @@ $(BENCH_MODEL): | $(BUILD)/wick-lab
 	    layers=22 heads=32 kv_heads=4 head_dim=64 ctx_train=2048
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
-FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
-             $(wildcard src/*/*.h src/*/*.inc host/*/*.h tests/unit/*.h)
+FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
+             $(wildcard src/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
 LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
 
 .PHONY: lint
@@ -170,7 +171,7 @@ run: deps-build ## serve MODEL= (the demo model) and talk to it
 
 .PHONY: deps-build deps-check deps-lint
 deps-build: ; $(Q)tests/deps.sh build ## install what building needs (Debian packages)
-deps-check: ; $(Q)tests/deps.sh build check ## install what testing needs
+deps-check: ; $(Q)tests/deps.sh build check image boot ## install what testing needs
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include images/images.mk

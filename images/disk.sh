@@ -55,11 +55,17 @@ for section in osrel:"$work/osrel" cmdline:"$work/cmdline" initrd:"$out/initramf
     end=$((end + $(bytes "${section#*:}")))
 done
 objcopy "$@" "$stub" "$work/BOOTX64.EFI"
+# objcopy writes the time of day, at 8 of the PE header, and a checksum over it, at 88; no firmware
+# reads either.
+pe=$(od -An -tu4 -j 60 -N 4 "$work/BOOTX64.EFI" | tr -d ' ')
+for field in 8 88; do
+    dd if=/dev/zero of="$work/BOOTX64.EFI" bs=1 seek=$((pe + field)) count=4 conv=notrunc status=none
+done
 
 # --- the EFI system partition: FAT32, which has at least 65525 clusters (of one sector) ---------
 
 esp_mib=$(($(bytes "$work/BOOTX64.EFI") / mib + 40))
-export SOURCE_DATE_EPOCH=315532800 # 1980-01-01, where FAT's time begins
+export TZ=UTC SOURCE_DATE_EPOCH=315532800 # 1980-01-01, where FAT's time begins
 truncate -s "${esp_mib}M" "$work/esp"
 mformat -i "$work/esp" -F -c 1 -N 5749434b -v WICK ::
 mmd -i "$work/esp" ::/EFI ::/EFI/BOOT

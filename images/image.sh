@@ -51,20 +51,23 @@ install -m 755 "$init" "$root/init"
 
 # shellcheck source=images/modules.sh
 . "$here/modules.sh"
+# shellcheck source=images/nvidia.sh
+. "$here/nvidia.sh"
+modules_search "$modules"
+if [ -n "$nvidia" ]; then nvidia_check "$nvidia"; fi
 modules_add "$here/modules.list"
 if [ "$kernel" = host ]; then modules_add_devices; fi
-if [ -n "$nvidia" ]; then
-    # shellcheck source=images/nvidia.sh
-    . "$here/nvidia.sh"
-    nvidia_add "$nvidia"
-fi
+if [ -n "$nvidia" ]; then nvidia_add "$nvidia"; fi
 
 mkdir -p "$out"
 find "$root" -exec touch -h -d @0 {} +
 (cd "$root" && find . -mindepth 1 | LC_ALL=C sort |
     cpio --quiet -o -H newc --reproducible -R 0:0) >"$work/initramfs.cpio"
-# One thread: the frames' boundaries, and so the bytes, depend on nothing else.
-zstd -q -19 -T1 --no-check -f "$work/initramfs.cpio" -o "$out/initramfs.new"
+# One thread: the frames' boundaries, and so the bytes, depend on nothing else. The hardest level
+# takes minutes over a GPU's libraries and firmware.
+level=-19
+if [ -n "$nvidia" ]; then level=-9; fi
+zstd -q $level -T1 --no-check -f "$work/initramfs.cpio" -o "$out/initramfs.new"
 mv "$out/initramfs.new" "$out/initramfs"
 install -m 644 "$vmlinuz" "$out/vmlinuz.new"
 mv "$out/vmlinuz.new" "$out/vmlinuz"

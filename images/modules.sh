@@ -2,11 +2,17 @@
 # $modules into $root/lib/modules, and lists them with their parameters in $root/etc/modules.list.
 # shellcheck shell=sh disable=SC2154
 
-# module_find NAME: the file of a module under $modules; '-' and '_' in its name are one.
+# modules_search FOLDER ...: where modules are looked for, the first folder first.
+modules_search() {
+    for module_place in "$@"; do
+        find "$module_place/" -type f \( -name '*.ko' -o -name '*.ko.xz' -o -name '*.ko.zst' \
+            -o -name '*.ko.gz' \) | LC_ALL=C sort
+    done >"$work/module.files"
+}
+
+# module_find NAME: the file of a module; '-' and '_' in its name are one.
 module_find() {
-    module_pattern=$(echo "$1" | sed 's/[-_]/[-_]/g')
-    find "$modules/" -type f \( -name "$module_pattern.ko" -o -name "$module_pattern.ko.xz" \
-        -o -name "$module_pattern.ko.zst" -o -name "$module_pattern.ko.gz" \) | sort | head -n 1
+    grep -E "/$(echo "$1" | sed 's/[-_]/[-_]/g')\.ko(\.[a-z]+)?\$" "$work/module.files" | head -n 1
 }
 
 # The kernel has it without a file. A package has modules.builtin, our own kernel everything.
