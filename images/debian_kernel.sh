@@ -7,14 +7,19 @@ build=${BUILD:-build}
 meta=${1:-linux-image-cloud-amd64}
 say() { echo "image: $*" >&2; }
 
+# apt takes seconds to answer: it is asked again when its lists have changed.
+unpacked=$build/image/debian/$meta
+if [ -n "$(find "$unpacked/.complete" -newer /var/lib/apt/lists 2>/dev/null)" ]; then
+    echo "$(cd "$build/image/debian" && pwd)/$(readlink "$unpacked")"
+    exit 0
+fi
 # linux-image-cloud-amd64 names what it depends on: linux-image-6.1.0-49-cloud-amd64, say.
 package=$(apt-cache depends "$meta" 2>/dev/null |
     sed -nE 's/^ *Depends: (linux-image-[0-9].*)/\1/p' | head -n 1)
 if [ -z "$package" ]; then
     # Without package lists, what was unpacked before will do.
-    last=$build/image/debian/$meta
-    if [ -d "$last/boot" ]; then
-        echo "$(cd "$(dirname "$last")" && pwd)/$(readlink "$last")"
+    if [ -e "$unpacked/.complete" ]; then
+        echo "$(cd "$build/image/debian" && pwd)/$(readlink "$unpacked")"
         exit 0
     fi
     say "apt knows no package $meta; is this Debian, and was 'apt-get update' run?"
@@ -35,7 +40,7 @@ if [ ! -e "$tree/.complete" ]; then
     }
     dpkg -x "$place"/download/*.deb "$tree"
     rm -rf "$place/download"
-    touch "$tree/.complete"
 fi
+touch "$tree/.complete"
 ln -sfn "${tree##*/}" "$place/$meta"
 echo "$tree"

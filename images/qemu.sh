@@ -18,7 +18,8 @@ what to run
   --bus BUS           what disks hang on: virtio (default), nvme, usb
   --model FILE        model of --image [images/tales-4m-Q8_0.gguf]; none: no disk
   --drive FILE        one more disk, before the model's; repeatable
-  --append WORDS      more of the kernel command line, wick.key=value ...; repeatable
+  --append WORDS      more of the kernel command line, wick.key=value ...; repeatable.
+                      wick.listen= takes the place of the wires below, wick.ip= of the address
 
 the machine
   --accel A           auto (KVM if it really works), kvm, tcg
@@ -33,6 +34,7 @@ wires
   --log CHARDEV       ttyS0, the log [file, \$BUILD/image/console.log]
   --serial CHARDEV    ttyS1, a second wire for the protocol [none]
   --port PORT         127.0.0.1:PORT of this machine is port 7411 of the appliance [7411]; 0: none
+                      (a disk listens to TCP if its own command line says so: make disk APPEND=)
   --monitor CHARDEV   QEMU's monitor (QMP) [none]
   CHARDEV is stdio, null, file:PATH, unix:PATH (QEMU listens) or tcp:PORT (on 127.0.0.1).
 
@@ -254,7 +256,19 @@ image)
     fi
     # shellcheck source=images/cmdline.sh
     . "$here/cmdline.sh"
-    line="$(cmdline_base) wick.ip=10.0.2.15/24,gw=10.0.2.2"
+    line=$(cmdline_base)
+    case $append in
+    *wick.ip=*) ;;
+    *) line="$line wick.ip=10.0.2.15/24,gw=10.0.2.2" ;;
+    esac
+    case $append in
+    *wick.listen=*) ;;
+    *)
+        line="$line wick.listen=tty:/dev/hvc0"
+        if [ -n "$serial" ]; then line="$line wick.listen=tty:/dev/ttyS1,115200"; fi
+        if [ "$port" != 0 ]; then line="$line wick.listen=tcp:10.0.2.15:7411"; fi
+        ;;
+    esac
     # The emulated clock runs at 1 GHz and its timer works: no need to measure either.
     if [ "$accel" = tcg ]; then line="$line tsc_early_khz=1000000 no_timer_check"; fi
     set -- "$@" -kernel "$vmlinuz" -initrd "$initramfs" -append "$line$append"
