@@ -24,7 +24,7 @@ parallel = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)
 # No contraction of a * b + c anywhere: a fused multiply-add is written where it is meant, so that
 # the same source gives the same bits with every instruction set. The prefix map makes __FILE__, and
 # so the binary, the same in every directory.
-INCLUDES   := -Isrc -Ihost
+INCLUDES   := -Isrc -Ihost -I.
 CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE $(INCLUDES) \
               -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -MMD -MP
 # musl-gcc does not see the kernel's headers; -idirafter keeps glibc's own out of the way.

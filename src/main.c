@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "boot/boot.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "wire/server.h"
@@ -21,6 +22,7 @@ struct wick {
     struct engine engine;
     struct server server;
     struct arena arena;
+    struct boot boot; /* PID 1 only */
 };
 
 static void say(const char *text) {
@@ -67,10 +69,14 @@ static bool plan_and_carve(struct wick *wick, struct fault *fault) {
            arena_map(&wick->arena, bytes, fault) && carve(wick, &wick->arena, fault);
 }
 
+static bool prepare(struct wick *wick, struct fault *fault) {
+    return engine_map(&wick->engine, &wick->config, fault) && plan_and_carve(wick, fault);
+}
+
+/* A plain process: what fails ends it. */
 static int serve(struct wick *wick) {
     struct fault fault;
-    if (!engine_map(&wick->engine, &wick->config, &fault)) return give_up(&fault);
-    if (!plan_and_carve(wick, &fault)) return give_up(&fault);
+    if (!prepare(wick, &fault)) return give_up(&fault);
     if (!server_open(&wick->server, &fault)) return give_up(&fault);
     switch (server_load(&wick->server, &fault)) {
     case SERVER_FAILED:
@@ -83,11 +89,56 @@ static int serve(struct wick *wick) {
         break;
     }
     arena_seal(&wick->arena);
-    if (sandbox_supported() && !sandbox_enter(&fault)) return give_up(&fault);
+    if (sandbox_supported() && !sandbox_enter(SANDBOX_PROCESS, &fault)) return give_up(&fault);
     server_run(&wick->server);
     server_close(&wick->server);
     engine_close(&wick->engine);
     return EXIT_FINE;
+}
+
+/* In place of a model: memory for a server that tells why there is none. */
+static bool prepare_blank(struct wick *wick, struct fault *fault) {
+    wick->engine.backend = NULL; /* carved at most; no thread has started */
+    engine_close(&wick->engine);
+    wick->config.slots = 1;
+    wick->config.queue = 0;
+    engine_blank(&wick->engine, &wick->config);
+    arena_measure(&wick->arena);
+    server_carve(&wick->server, &wick->config, &wick->engine, &wick->arena);
+    size_t bytes = wick->arena.used;
+    log_event(LOG_INFO, "plan", "no model: arena_bytes=%zu", bytes);
+    if (!arena_map(&wick->arena, bytes, fault)) return false;
+    server_carve(&wick->server, &wick->config, &wick->engine, &wick->arena);
+    return true;
+}
+
+/* PID 1: whatever fails, the machine answers on its wires until it is told to end. */
+static _Noreturn void serve_machine(struct wick *wick) {
+    struct boot *boot = &wick->boot;
+    struct server *server = &wick->server;
+    struct fault fault;
+    struct fault worse;
+    bool fine = boot_start(boot, &wick->config, &fault) && prepare(wick, &fault);
+    if (!fine) give_up(&fault);
+    if (!fine && !prepare_blank(wick, &worse)) give_up(&worse), boot_finish(boot, POWER_RESTART);
+    server->host = &boot->host;
+    if (!server_open(server, &worse)) give_up(&worse), boot_finish(boot, POWER_RESTART);
+    if (fine) {
+        enum server_result result = server_load(server, &fault);
+        if (result == SERVER_STOPPED) boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
+        if (result == SERVER_FAILED) give_up(&fault);
+        fine = result == SERVER_READY;
+    }
+    boot_up(boot, fine);
+    arena_seal(&wick->arena);
+    if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) give_up(&worse);
+    if (fine) {
+        server_run(server);
+    } else {
+        server_stay(server, &fault);
+    }
+    server_close(server);
+    boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
 }
 
 int main(int argc, char **argv) {
@@ -95,6 +146,7 @@ int main(int argc, char **argv) {
     struct fault fault;
     char asked = 0;
     config_defaults(&wick.config, CONFIG_SERVE);
+    if (boot_is_ours()) serve_machine(&wick);
     if (!config_from_argv(&wick.config, CONFIG_SERVE, argc - 1, argv + 1, &asked, &fault)) {
         give_up(&fault);
         return EXIT_USAGE;

@@ -68,6 +68,21 @@ const struct config_key config_keys[] = {
     {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "warn", "least level that is logged",
      ENGINE & ~SERVER, AT(log_level), 0, 0},
 
+    {"ip", CONFIG_TEXT, "WAY", "link",
+     "PID 1 only: ADDR/PREFIX[,gw=ADDR], dhcp, link or none; each with [,dev=NAME]",
+     CONFIG_SERVE, AT(ip), 1, 0},
+    {"wait_ms", CONFIG_U32, "MS", "5000", "PID 1 only: how long boot waits for disks and consoles",
+     CONFIG_SERVE, AT(wait_ms), 0, 600 * 1000},
+    {"watchdog", CONFIG_U32, "SECONDS", "0",
+     "PID 1 only: reboot when the main loop stands still for so long; 0: off",
+     CONFIG_SERVE, AT(watchdog_s), 0, 3600},
+    {"on_fault", CONFIG_CHOICE_INDEX, "panic|reboot", "panic",
+     "PID 1 only: a bug or a disk error ends in a kernel panic or in a reboot",
+     CONFIG_SERVE, AT(on_fault), 0, 0},
+    {"boot_count", CONFIG_CHOICE_TEXT, "auto|cmos|off", "auto",
+     "PID 1 only: where failed boots are counted; auto: CMOS, in virtual machines only",
+     CONFIG_SERVE, AT(boot_count), 0, 0},
+
     {"prompt", CONFIG_TEXT, "TEXT", NULL, "text to begin with",
      PROMPTED, AT(prompt), 0, 0},
     {"prompt_file", CONFIG_TEXT, "FILE", NULL, "file that holds the prompt, byte for byte",
@@ -403,26 +418,30 @@ static char *cmdline_word_cut(char *line) {
     return rest;
 }
 
+/* One word of the kernel command line that is ours, without "wick.". */
+static bool cmdline_word_set(struct config *config, uint32_t use, char *word, struct fault *fault) {
+    char *equals = strchr(word, '=');
+    if (equals == NULL) {
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "kernel command line: 'wick.%.*s' is not wick.key=value", VALUE_SHOWN_MAX,
+                         word);
+    }
+    *equals = '\0';
+    return config_set(config, use, word, equals + 1, fault);
+}
+
 bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct fault *fault) {
     static const char prefix[] = "wick.";
-    while (*line != '\0') {
-        line += strspn(line, " \t\n");
+    struct fault later;
+    bool fine = true;
+    for (line += strspn(line, " \t\n"); *line != '\0'; line += strspn(line, " \t\n")) {
         char *word = line;
-        bool last = *line == '\0';
-        if (last) break;
         line = cmdline_word_cut(word);
         if (strncmp(word, prefix, strlen(prefix)) != 0) continue;
-        char *key = word + strlen(prefix);
-        char *equals = strchr(key, '=');
-        if (equals == NULL) {
-            return fault_set(fault, FAULT_INVALID_REQUEST,
-                             "kernel command line: '%.*s' is not wick.key=value", VALUE_SHOWN_MAX,
-                             word);
-        }
-        *equals = '\0';
-        if (!config_set(config, use, key, equals + 1, fault)) return false;
+        char *rest = word + strlen(prefix);
+        fine = cmdline_word_set(config, use, rest, fine ? fault : &later) && fine;
     }
-    return true;
+    return fine;
 }
 
 void config_help(int fd, uint32_t use) {

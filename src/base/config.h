@@ -26,6 +26,8 @@ enum config_use {
     CONFIG_MAKE_MODEL = 1 << 8
 };
 
+enum config_on_fault { CONFIG_FAULT_PANICS, CONFIG_FAULT_REBOOTS };
+
 enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 
 /* Strings point into argv or into the caller's copy of the kernel command line; NULL when not
@@ -48,6 +50,12 @@ struct config {
     uint32_t queue;
     uint32_t deadline_ms, stall_ms, drain_ms;
     uint32_t log_level; /* enum log_level */
+    /* PID 1 (boot/) */
+    const char *ip;      /* see boot/ip.h */
+    uint32_t wait_ms;    /* for devices to appear */
+    uint32_t watchdog_s; /* 0: none */
+    uint32_t on_fault;   /* enum config_on_fault */
+    const char *boot_count;
     /* one-shot generation (wick-lab) */
     const char *prompt;
     const char *prompt_file;
@@ -120,7 +128,8 @@ bool config_from_argv(struct config *config, uint32_t use, int argc, char **argv
 
 /* The kernel command line: words `wick.key=value` are ours, all others are ignored. Double quotes
  * keep blanks together, as the kernel reads them. Cuts `line` in place and keeps pointers into it.
- */
+ * What is wrong with one word does not keep the others from counting; the fault is that of the
+ * first. */
 bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct fault *fault);
 
 /* Writes the keys of `use` as help text, one a line, to fd. */

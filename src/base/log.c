@@ -5,7 +5,9 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,17 +19,68 @@
 static struct {
     int fd;
     enum log_level level;
+    bool kernel;         /* /dev/kmsg */
     bool may_block;      /* the other end is a reader that may stop reading */
     atomic_uint dropped; /* lines lost to such a reader */
-} out = {STDERR_FILENO, LOG_INFO, false, 0};
+} out = {STDERR_FILENO, LOG_INFO, false, false, 0};
+
+/* What was logged last; `written` counts all bytes ever. Any thread may log. */
+static struct {
+    atomic_flag busy;
+    uint64_t written;
+    char bytes[LOG_RING_BYTES];
+} ring = {ATOMIC_FLAG_INIT, 0, {0}};
 
 static const char *const level_words[] = {"error", "warn", "info", "debug"};
+
+static void ring_lock(void) {
+    while (atomic_flag_test_and_set_explicit(&ring.busy, memory_order_acquire)) {
+        /* held for a copy of one line, or of the ring when somebody asks for it */
+    }
+}
+
+static void ring_unlock(void) {
+    atomic_flag_clear_explicit(&ring.busy, memory_order_release);
+}
+
+static void ring_put(const char *line, size_t n) {
+    ring_lock();
+    for (size_t i = 0; i < n; i++) ring.bytes[(ring.written + i) % LOG_RING_BYTES] = line[i];
+    ring.written += n;
+    ring_unlock();
+}
+
+size_t log_tail(char *text, size_t size) {
+    ring_lock();
+    uint64_t kept = ring.written < LOG_RING_BYTES ? ring.written : LOG_RING_BYTES;
+    size_t n = kept < size ? (size_t)kept : size;
+    for (size_t i = 0; i < n; i++) text[i] = ring.bytes[(ring.written - n + i) % LOG_RING_BYTES];
+    bool whole = n == ring.written;
+    ring_unlock();
+    if (whole) return n;
+    /* The first line has lost its beginning. */
+    const char *newline = memchr(text, '\n', n);
+    size_t cut = newline == NULL ? n : (size_t)(newline - text) + 1;
+    memmove(text, text + cut, n - cut);
+    return n - cut;
+}
+
+void log_open_kernel(int fd, enum log_level level) {
+    log_open(fd, level);
+    out.kernel = true;
+    out.may_block = false;
+}
+
+bool log_is_kernel(void) {
+    return out.kernel;
+}
 
 void log_open(int fd, enum log_level level) {
     wick_assert(fd >= 0);
     wick_assert(level <= LOG_DEBUG);
     out.fd = fd;
     out.level = level;
+    out.kernel = false;
     /* Regular files do not block, and /dev/kmsg never reports POLLOUT: poll only what can stall. */
     struct stat status;
     out.may_block = fstat(fd, &status) == 0 &&
@@ -58,10 +111,11 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     uint64_t now_us = clock_ns() / 1000;
     char line[LOG_LINE_BYTES];
     size_t room = sizeof line - 1; /* for the newline */
+    int time = snprintf(line, room, "[%5llu.%06llu] ", (unsigned long long)(now_us / 1000000),
+                        (unsigned long long)(now_us % 1000000));
     int head =
-        snprintf(line, room, "[%5llu.%06llu] wick %s %s ", (unsigned long long)(now_us / 1000000),
-                 (unsigned long long)(now_us % 1000000), level_words[level], event);
-    wick_assert(head > 0 && (size_t)head < room);
+        time + snprintf(line + time, room - (size_t)time, "wick %s %s ", level_words[level], event);
+    wick_assert(time > 3 && (size_t)head < room);
 
     va_list args;
     va_start(args, format);
@@ -80,5 +134,16 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7F) line[i] = '?';
     }
     line[bytes] = '\n';
-    if (!line_write(line, bytes + 1)) atomic_fetch_add(&out.dropped, dropped + 1);
+    ring_put(line, bytes + 1);
+    const char *record = line;
+    if (out.kernel) {
+        /* The kernel puts the time in front itself; in its place stands the level. */
+        static const char levels[] = "3467"; /* error, warning, info, debug */
+        line[time - 3] = '<';
+        line[time - 2] = levels[level];
+        line[time - 1] = '>';
+        record = line + time - 3;
+    }
+    bool written = line_write(record, (size_t)(line + bytes + 1 - record));
+    if (!written) atomic_fetch_add(&out.dropped, dropped + 1);
 }

@@ -61,11 +61,21 @@ static const struct sandbox_call calls[] = {
     {__NR_exit_group, "the process ends", ANY},
 };
 
+/* Of PID 1 as well. */
+static const struct sandbox_call init_calls[] = {
+    {__NR_wait4, "orphans that the driver leaves behind are reaped", ANY},
+    {__NR_syslog, "LOG reads the kernel's messages", ANY},
+    {__NR_sync, "before power is switched off", ANY},
+    {__NR_reboot, "SHUTDOWN, REBOOT, a bug", ANY},
+};
+
 enum {
     N_CALLS = sizeof calls / sizeof calls[0],
+    N_INIT_CALLS = sizeof init_calls / sizeof init_calls[0],
     /* Architecture and number: 4. A call: compare and allow; the one with a list also: load, a
      * comparison for each value, kill. The end: kill. */
-    PROGRAM_MAX = 4 + 2 * N_CALLS + 2 + sizeof fcntl_commands / sizeof fcntl_commands[0] + 1
+    PROGRAM_MAX =
+        4 + 2 * (N_CALLS + N_INIT_CALLS) + 2 + sizeof fcntl_commands / sizeof fcntl_commands[0] + 1
 };
 
 struct program {
@@ -111,7 +121,7 @@ static void emit_call(struct program *p, const struct sandbox_call *call) {
     emit_return(p, SECCOMP_RET_ALLOW);
 }
 
-static void program_build(struct program *p) {
+static void program_build(struct program *p, enum sandbox_role role) {
     p->length = 0;
     emit_load(p, offsetof(struct seccomp_data, arch));
     emit_equal(p, AUDIT_ARCH_X86_64, 1, 0);
@@ -119,12 +129,14 @@ static void program_build(struct program *p) {
     emit_load(p, offsetof(struct seccomp_data, nr));
     /* x32 calls need no test: they carry bit 30 in their number and so equal none of the table. */
     for (uint32_t i = 0; i < N_CALLS; i++) emit_call(p, &calls[i]);
+    uint32_t n_init = role == SANDBOX_INIT ? N_INIT_CALLS : 0;
+    for (uint32_t i = 0; i < n_init; i++) emit_call(p, &init_calls[i]);
     emit_return(p, SECCOMP_RET_KILL_PROCESS);
 }
 
-bool sandbox_enter(struct fault *fault) {
+bool sandbox_enter(enum sandbox_role role, struct fault *fault) {
     struct program program;
-    program_build(&program);
+    program_build(&program, role);
     struct sock_fprog filter = {.len = program.length, .filter = program.code};
     /* Without this only root may filter itself; and a wick has no program to run anyway. */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {

@@ -15,9 +15,12 @@
 /* False in a build with AddressSanitizer, whose runtime maps memory at any time. */
 bool sandbox_supported(void);
 
+/* Who enters: PID 1 also answers for the machine (boot/). */
+enum sandbox_role { SANDBOX_PROCESS, SANDBOX_INIT };
+
 /* Installs the filter for all threads of the process; there is no way back. A call that is not
  * allowed ends the process with SIGSYS. Fails with INSUFFICIENT_RESOURCES where the kernel has no
  * seccomp filters. */
-bool sandbox_enter(struct fault *fault);
+bool sandbox_enter(enum sandbox_role role, struct fault *fault);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bus.h"
 #include "base/clock.h"
 #include "base/panic.h"
 #include "cpu/cpu.h"
@@ -22,27 +23,40 @@ static uint32_t engine_min(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
+/* Bytes of a file or of a disk; false: it is neither. */
+static bool engine_file_size(int fd, uint64_t *bytes) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) return false;
+    *bytes = (uint64_t)st.st_size;
+    if (S_ISREG(st.st_mode)) return true;
+    off_t end = S_ISBLK(st.st_mode) ? lseek(fd, 0, SEEK_END) : -1;
+    *bytes = end < 0 ? 0 : (uint64_t)end;
+    return end >= 0;
+}
+
 static bool engine_map_file(struct engine *engine, const char *path, struct fault *fault) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: cannot open: %s", path,
                          strerror(errno));
-    struct stat st;
+    uint64_t bytes = 0;
     void *map = MAP_FAILED;
-    bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-    if (regular && st.st_size > 0)
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    bool mappable = engine_file_size(fd, &bytes);
+    if (mappable && bytes > 0) map = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     int error = errno;
     close(fd);
-    if (!regular) return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: not a regular file", path);
-    if (st.st_size == 0)
+    if (!mappable)
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: neither a regular file nor a disk",
+                         path);
+    if (bytes == 0)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: offset 0x0: the file is empty", path);
     if (map == MAP_FAILED)
-        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: cannot map %lld bytes: %s", path,
-                         (long long)st.st_size, strerror(error));
-    madvise(map, (size_t)st.st_size, MADV_WILLNEED); /* a hint */
+        return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: cannot map %llu bytes: %s", path,
+                         (unsigned long long)bytes, strerror(error));
+    madvise(map, bytes, MADV_WILLNEED); /* a hint */
+    bus_watch(map, bytes, path);
     engine->file = map;
-    engine->file_bytes = (uint64_t)st.st_size;
+    engine->file_bytes = bytes;
     return true;
 }
 
@@ -89,6 +103,20 @@ bool engine_map(struct engine *engine, const struct config *config, struct fault
         !model_bind(&engine->model, &engine->gguf, fault))
         return engine_blame(config->model, fault);
     return engine_choose(engine, fault);
+}
+
+void engine_blank(struct engine *engine, const struct config *config) {
+    static struct backend nothing = {.info = {.name = "none", .isa = "none", .device = ""}};
+    memset(engine, 0, sizeof *engine);
+    engine->config = config;
+    engine->ctx = KV_PAGE_TOKENS;
+    engine->slots = config->slots;
+    engine->n_pages = config->slots;
+    engine->rows_max = engine->logits_max = config->slots;
+    engine->vocab.kind_name = "none";
+    snprintf(engine->model.geo.architecture, sizeof engine->model.geo.architecture, "none");
+    snprintf(engine->model.geo.quantisation, sizeof engine->model.geo.quantisation, "none");
+    engine->backend = &nothing;
 }
 
 bool engine_carve(struct engine *engine, struct arena *arena, struct fault *fault) {
@@ -191,6 +219,7 @@ static void engine_begin_warm_up(struct engine *engine) {
 
 static void engine_unmap(struct engine *engine) {
     if (engine->file == NULL) return;
+    bus_forget();
     munmap((void *)(uintptr_t)engine->file, engine->file_bytes);
     engine->file = NULL;
 }

@@ -42,9 +42,14 @@ struct engine {
     uint32_t warm_up_page;
 };
 
-/* Opens and maps the file of config->model, parses it, binds the model. The engine struct is big:
- * make it static. Faults are MODEL_LOAD_FAILED with the file's name, the offset and the reason. */
+/* Opens and maps the file (or disk) of config->model, parses it, binds the model. The engine struct
+ * is big: make it static. Faults are MODEL_LOAD_FAILED with the file's name, the offset and the
+ * reason. */
 bool engine_map(struct engine *engine, const struct config *config, struct fault *fault);
+
+/* An engine without a model, in place of all the steps below but server_carve: for a server that
+ * only tells what went wrong. */
+void engine_blank(struct engine *engine, const struct config *config);
 
 /* Measures or takes everything the engine needs: vocabulary, packed weights, KV cache, activations.
  */

@@ -45,6 +45,7 @@ const struct field fields[] = {
     {"ids", FIELDS_IDS, FIELD_IDS, 0, FIELD_MAX_VOCAB, "the staged text",
      "token ids separated by commas", AT(ids)},
     {"special", FIELDS_IDS, FIELD_BOOL, 0, 1, "0", "1: control tokens as text too", AT(special)},
+    {"lines", FIELDS_LOG, FIELD_U32, 1, 200, "50", "how many at most", AT(lines)},
     {"proto", FIELDS_HELLO, FIELD_U32, 1, 1, "1", "version of the protocol", AT(proto)},
     {0},
     /* clang-format on */

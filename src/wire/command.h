@@ -22,7 +22,8 @@ enum field_set {
     FIELDS_TEXT = 1 << 1, /* how text becomes tokens */
     FIELDS_SCORE = 1 << 2,
     FIELDS_IDS = 1 << 3,
-    FIELDS_HELLO = 1 << 4
+    FIELDS_HELLO = 1 << 4,
+    FIELDS_LOG = 1 << 5
 };
 
 enum verb_needs {
@@ -96,6 +97,7 @@ struct command {
     bool parse_special, special;
     uint32_t deadline_ms; /* 0: the server's */
     uint32_t proto;
+    uint32_t lines; /* 0: not given */
     bool ids_set;
     struct frame_text ids;
 };

@@ -110,7 +110,11 @@ bool server_open(struct server *server, struct fault *fault) {
     for (uint32_t i = 0; i < n; i++) {
         const char *spec = config->n_listen > 0 ? config->listen[i] : default_listen;
         struct wire *wire = &server->wire[server->n_wires];
-        if (!wire_open(wire, spec, fault)) return false;
+        if (!wire_open(wire, spec, fault)) {
+            if (server->host == NULL) return false;
+            server->host->ops->wire_failed(server->host, fault->text);
+            continue;
+        }
         server->n_wires++;
         log_event(LOG_INFO, "listen", "%s", wire->name);
     }
@@ -250,6 +254,7 @@ static bool server_compute(struct server *server) {
         server_deliver(server); /* who was admitted hears that it has started */
         if (!server->step) return false;
         backend->ops->begin(backend, &server->batch);
+        server->step_ns = now_ns;
     }
     step_advance(server);
     server_deliver(server);
@@ -294,18 +299,48 @@ static int poll_timeout(const struct server *server, uint64_t now_ns, uint64_t n
     return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
+/* What the host waits for stands behind what the sessions wait for; returns how many. */
+static uint32_t host_poll(struct server *server, uint64_t now_ns, uint64_t *next_ns) {
+    if (server->host == NULL) return 0;
+    wick_assert(server->n_polled + HOST_POLL_MAX <= SERVER_POLL_MAX);
+    uint64_t host_ns = UINT64_MAX;
+    uint32_t n =
+        server->host->ops->poll(server->host, server->polled + server->n_polled, now_ns, &host_ns);
+    wick_assert(n <= HOST_POLL_MAX);
+    if (host_ns < *next_ns) *next_ns = host_ns;
+    return n;
+}
+
+static void host_serve(struct server *server, uint32_t n, uint64_t now_ns) {
+    if (server->host == NULL) return;
+    const struct pollfd *polled = server->polled + server->n_polled;
+    if (server->host->ops->serve(server->host, polled, n, now_ns) == HOST_SHUTDOWN) {
+        server_drain(server, true);
+    }
+}
+
+/* Tells the host, unless a step has been going on for so long that it must hang. */
+static void host_progress(struct server *server, uint64_t now_ns) {
+    if (server->host == NULL) return;
+    uint64_t hangs_ns = server->step_ns + (uint64_t)SERVER_STEP_HANGS_S * 1000 * MS;
+    if (server->step && now_ns >= hangs_ns) return;
+    server->host->ops->progress(server->host, now_ns);
+}
+
 void server_turn(struct server *server, int timeout_ms) {
     wick_assert(server->phase != SERVER_OVER);
     uint64_t now_ns = clock_ns();
     uint64_t next_ns = sessions_poll(server, now_ns);
+    uint32_t n_host = host_poll(server, now_ns, &next_ns);
     int wait_ms = poll_timeout(server, now_ns, next_ns, timeout_ms);
-    int ready = poll(server->polled, server->n_polled, wait_ms);
+    int ready = poll(server->polled, server->n_polled + n_host, wait_ms);
     wick_assert(ready >= 0 || errno == EINTR);
 
     server->more = false;
     now_ns = clock_ns();
     if (ready > 0 && server->polled[0].revents != 0) signals_read(server);
     if (ready >= 0) sessions_serve(server, now_ns);
+    if (ready >= 0) host_serve(server, n_host, now_ns);
     scheduler_expire(server->scheduler, now_ns);
     server_deliver(server);
     server_settle(server, now_ns);
@@ -315,7 +350,9 @@ void server_turn(struct server *server, int timeout_ms) {
     } else if (server->phase == SERVER_SERVING) {
         server->more |= server_compute(server);
     }
-    sessions_flush(server, clock_ns());
+    now_ns = clock_ns();
+    sessions_flush(server, now_ns);
+    host_progress(server, now_ns);
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -327,7 +364,7 @@ enum server_result server_load(struct server *server, struct fault *fault) {
     if (server->failed) {
         *fault = server->failure;
         sessions_tell_fault(server, fault);
-        sessions_farewell(server);
+        if (server->host == NULL) sessions_farewell(server);
         return SERVER_FAILED;
     }
     if (server->phase == SERVER_LOADED) return SERVER_READY;
@@ -354,10 +391,23 @@ void server_ready(struct server *server) {
               (unsigned long long)((clock_ns() - server->opened_ns) / MS));
 }
 
-void server_run(struct server *server) {
-    server_ready(server);
+/* Turns until SHUTDOWN or REBOOT. */
+static void server_turns(struct server *server) {
     sessions_flush(server, clock_ns());
     while (server->phase != SERVER_OVER) server_turn(server, -1);
     log_event(LOG_INFO, "end", "connections=%u", server_connections(server));
     sessions_farewell(server);
+}
+
+void server_run(struct server *server) {
+    server_ready(server);
+    server_turns(server);
+}
+
+void server_stay(struct server *server, const struct fault *fault) {
+    wick_assert(fault->code != FAULT_NONE);
+    server->phase = SERVER_DOWN;
+    server->failed = true;
+    server->failure = *fault;
+    server_turns(server);
 }

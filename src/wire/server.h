@@ -24,6 +24,7 @@
 #include "engine/scheduler.h"
 #include "wire/client.h"
 #include "wire/command.h"
+#include "wire/host.h"
 #include "wire/jobs.h"
 #include "wire/listing.h"
 #include "wire/metrics.h"
@@ -35,8 +36,10 @@ enum {
     SERVER_SLICE_NS = 1000 * 1000, /* of computing, between two looks at the wires */
     SERVER_ACCEPT_PAUSE_MS = 1000, /* when descriptors have run out */
     SERVER_FAREWELL_MS = 1000,     /* for the last lines, at the end */
-    /* signals, wires, and two descriptors of every client */
-    SERVER_POLL_MAX = 1 + CONFIG_LISTEN_MAX + 2 * WIRE_CLIENTS_MAX
+    /* signals, wires, two descriptors of every client, and those of the host */
+    SERVER_POLL_MAX = 1 + CONFIG_LISTEN_MAX + 2 * WIRE_CLIENTS_MAX + HOST_POLL_MAX,
+    /* A step that takes longer hangs: the host is told of no more progress. */
+    SERVER_STEP_HANGS_S = 300
 };
 
 /* engine_load, or what a test puts in its place. */
@@ -47,6 +50,7 @@ enum server_phase {
     SERVER_LOADING,
     SERVER_LOADED, /* the model is there; jobs are not taken yet */
     SERVER_SERVING,
+    SERVER_DOWN, /* there will be no model: `failure` says why; answers what needs none */
     SERVER_OVER
 };
 
@@ -55,6 +59,7 @@ struct server {
     const struct config *config;
     struct engine *engine;
     const struct arena *arena; /* for HEALTH: how much of it is used */
+    struct host *host;         /* set after carve; NULL: a plain process */
     server_loader *load;
     struct scheduler *scheduler;
 
@@ -62,11 +67,13 @@ struct server {
     bool failed;          /* the backend broke, or the model did not load: */
     struct fault failure; /* why */
     bool draining;        /* DRAIN or SHUTDOWN: no new jobs */
+    bool reboot;          /* REBOOT was asked: what shall follow the end */
     uint64_t cut_ns;      /* SHUTDOWN: when jobs are cut; UINT64_MAX: no SHUTDOWN yet */
     uint64_t opened_ns;
     uint32_t percent; /* of loading */
     uint32_t told;    /* the last milestone that was announced */
     bool step;        /* the backend works on `batch` */
+    uint64_t step_ns; /* since when */
     bool more;        /* the last turn left something to do: do not sleep */
     struct batch batch;
     struct event event; /* scratch */
@@ -95,13 +102,14 @@ void server_carve(struct server *server, const struct config *config, struct eng
 void server_measure(struct engine *engine, struct arena *arena);
 
 /* Opens the wires and the signal descriptor; ignores SIGPIPE, blocks SIGTERM and SIGINT. Before any
- * thread is started, so that all threads inherit that. */
+ * thread is started, so that all threads inherit that. With a host a wire that cannot be opened is
+ * told to it, and the others are opened. */
 bool server_open(struct server *server, struct fault *fault);
 
 enum server_result {
     SERVER_READY,
     SERVER_STOPPED, /* somebody asked for SHUTDOWN while loading */
-    SERVER_FAILED   /* *fault says why; clients have been told */
+    SERVER_FAILED   /* *fault says why; clients have been told. With a host: server_stay is next */
 };
 
 /* Loads the model, answering all the while. */
@@ -109,6 +117,10 @@ enum server_result server_load(struct server *server, struct fault *fault);
 
 /* Announces that the server is ready and serves until SHUTDOWN. */
 void server_run(struct server *server);
+
+/* In place of server_run when there is no model, for this reason: HEALTH tells it, jobs are refused
+ * with it, until SHUTDOWN or REBOOT. The engine may be a blank one. */
+void server_stay(struct server *server, const struct fault *fault);
 
 /* One turn. Waits at most timeout_ms for something to happen; -1: until there is something to do.
  */

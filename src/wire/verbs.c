@@ -30,6 +30,10 @@ const struct verb verbs[] = {
      "", "no new jobs; tells when the last has ended"},
     {"SHUTDOWN", 0, 0, NULL, verb_shutdown,
      "", "no new jobs; ends the server when the last has ended"},
+    {"REBOOT", 0, 0, NULL, verb_reboot,
+     "", "SHUTDOWN, and the appliance starts anew"},
+    {"LOG", 0, FIELDS_LOG, NULL, verb_log,
+     "[lines=N]", "the last lines of the log; of an appliance, of the kernel's too"},
     {"PING", 0, 0, NULL, verb_ping, "", "answers pong"},
     {"HELP", 0, 0, NULL, verb_help, "", "this"},
     {"BYE", 0, 0, NULL, verb_bye, "", "close the connection"},
@@ -59,6 +63,10 @@ static void serve_stranger(struct server *server, struct client *client) {
 static bool serve_refuses(const struct server *server, const struct verb *verb,
                           struct fault *fault) {
     if ((verb->needs & VERB_READY) == 0) return false;
+    if (server->phase == SERVER_DOWN) {
+        *fault = server->failure;
+        return true;
+    }
     if (server->phase != SERVER_SERVING) {
         fault_set(fault, FAULT_NOT_READY, "the model is loading, %u %% are done; wait for line 120",
                   server->percent);

@@ -13,7 +13,9 @@ verb_handler verb_gen, verb_put, verb_run, verb_stop, verb_score;
 verb_handler verb_tokenize, verb_detokenize;
 /* verbs_facts.c */
 verb_handler verb_hello, verb_health, verb_info, verb_metrics, verb_help, verb_ping;
+/* verbs_log.c */
+verb_handler verb_log;
 /* verbs_state.c */
-verb_handler verb_drain, verb_shutdown, verb_bye;
+verb_handler verb_drain, verb_shutdown, verb_reboot, verb_bye;
 
 #endif

@@ -25,9 +25,22 @@ static double uptime_s(const struct server *server) {
 
 static const char *status_word(const struct server *server, const struct scheduler_counts *counts) {
     if (server->failed) return "failed";
-    if (server->phase != SERVER_SERVING) return "loading";
+    if (server->phase == SERVER_LOADING || server->phase == SERVER_LOADED) return "loading";
     if (server->draining) return "draining";
     return counts->slots_free == 0 ? "busy" : "ready";
+}
+
+/* What is wrong, and what is not as it was asked for. */
+static void health_troubles(const struct server *server, struct line *line) {
+    if (server->failed) {
+        line_add(line, " code=%s reason=", fault_kind(server->failure.code)->word);
+        line_string(line, server->failure.text);
+    }
+    char notice[HOST_NOTICE_BYTES] = "";
+    if (server->host != NULL) server->host->ops->notice(server->host, notice);
+    if (notice[0] == '\0') return;
+    line_add(line, " notice=");
+    line_string(line, notice);
 }
 
 void verb_health(struct server *server, struct client *client, const struct command *command) {
@@ -37,12 +50,13 @@ void verb_health(struct server *server, struct client *client, const struct comm
     const struct backend_info *info = &engine->backend->info;
     struct scheduler_counts counts;
     scheduler_counts(server->scheduler, &counts);
-    bool resident = server->phase != SERVER_LOADING;
+    bool loads = server->phase == SERVER_LOADING;
+    bool resident = !loads && server->phase != SERVER_DOWN;
 
     struct line line;
     line_begin(&line, 201, LINE_LAST, 0);
     line_add(&line, "status=%s", status_word(server, &counts));
-    if (!resident) line_add(&line, " percent=%u", server->percent);
+    if (loads) line_add(&line, " percent=%u", server->percent);
     line_add(&line, " model=");
     line_string(&line, geo->name);
     line_add(&line, " architecture=%s quantisation=%s resident=%s", geo->architecture,
@@ -58,6 +72,7 @@ void verb_health(struct server *server, struct client *client, const struct comm
     line_string(&line, info->device);
     line_add(&line, " proto=%d build=", SERVER_PROTO);
     line_string(&line, build_id());
+    health_troubles(server, &line);
     line_send(&line, &client->output);
 }
 

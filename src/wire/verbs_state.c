@@ -1,4 +1,4 @@
-/* The verbs that end something: DRAIN SHUTDOWN BYE. */
+/* The verbs that end something: DRAIN SHUTDOWN REBOOT BYE. */
 #include "wire/reply.h"
 #include "wire/server.h"
 #include "wire/verbs.h"
@@ -13,6 +13,21 @@ void verb_drain(struct server *server, struct client *client, const struct comma
 void verb_shutdown(struct server *server, struct client *client, const struct command *command) {
     (void)command;
     reply_text(&client->output, 161, 0, "shutting_down jobs=%u", server->jobs.n);
+    server_drain(server, true);
+}
+
+void verb_reboot(struct server *server, struct client *client, const struct command *command) {
+    (void)command;
+    if (server->host == NULL) {
+        struct fault fault;
+        fault_set(&fault, FAULT_UNKNOWN_VERB,
+                  "REBOOT: wick is a plain process here and did not boot this machine; SHUTDOWN "
+                  "ends it");
+        reply_fault(&client->output, 0, &fault);
+        return;
+    }
+    reply_text(&client->output, 162, 0, "rebooting jobs=%u", server->jobs.n);
+    server->reboot = true;
     server_drain(server, true);
 }
 

@@ -34,7 +34,7 @@ static int status_of_call(const struct call *call) {
     pid_t child = fork();
     if (child == 0) {
         struct fault fault;
-        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        if (!sandbox_enter(SANDBOX_PROCESS, &fault)) leave(NO_SANDBOX);
         syscall(call->number, call->a, call->b, call->c, call->d, call->e, call->f);
         leave(SURVIVED);
     }
@@ -131,7 +131,7 @@ Test(sandbox, threads_that_were_there_before_are_inside_too) {
         pthread_t thread;
         struct fault fault;
         if (pthread_create(&thread, NULL, map_when_entered, NULL) != 0) leave(1);
-        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        if (!sandbox_enter(SANDBOX_PROCESS, &fault)) leave(NO_SANDBOX);
         atomic_store(&entered, true);
         for (;;) sched_yield();
     }
@@ -145,7 +145,7 @@ Test(sandbox, an_abort_inside_still_ends_with_sigabrt) {
     if (child == 0) {
         signal(SIGABRT, SIG_DFL);
         struct fault fault;
-        if (!sandbox_enter(&fault)) leave(NO_SANDBOX);
+        if (!sandbox_enter(SANDBOX_PROCESS, &fault)) leave(NO_SANDBOX);
         raise(SIGABRT); /* what abort() does first */
     }
     int status;
