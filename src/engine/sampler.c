@@ -67,7 +67,7 @@ double sampler_rng_unit(struct sampler_rng *rng) {
 }
 
 void sampler_carve(struct sampler *sampler, uint32_t vocab, struct arena *arena) {
-    wick_assert(vocab >= 1 && vocab <= CANDIDATES_MAX);
+    wick_assert(vocab <= CANDIDATES_MAX); /* 0: a server without a model */
     sampler->vocab = vocab;
     sampler->candidate = arena_take(arena, vocab * sizeof(struct sampler_candidate), ARENA_ALIGN);
     sampler->seen = arena_take(arena, vocab, ARENA_ALIGN);
