@@ -1,7 +1,7 @@
 /* hello: the least that can be an init: it loads the listed modules, says READY on the protocol's
- * wire and powers off. How long it takes is what the machine and its kernel take; wick's own part of
- * a boot is measured against it (tests/qemu/boot_time.py). `hello.modules=0` on the kernel command
- * line leaves the modules out, and the greeting then goes to the console. */
+ * wire and powers off. How long it takes is what the machine and its kernel take; wick's own part
+ * of a boot is measured against it (tests/qemu/boot_time.py). `hello.modules=0` on the kernel
+ * command line leaves the modules out, and the greeting then goes to the console. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
