@@ -144,8 +144,12 @@ bool team_start(struct team *team, struct fault *fault) {
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return fault_set(fault, FAULT_INTERNAL, "cannot read the processor affinity mask");
     sigset_t all, before;
+    /* Signals are the main loop's; faults are whose they are, and a blocked one ends the process
+     * without a word. */
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGSYS, SIGABRT};
     sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before); /* signals are the main loop's */
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&all, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
     for (uint32_t i = 1; i < team->threads; i++) {
         struct team_member *member = &team->member[i];
         pthread_attr_t attributes;
