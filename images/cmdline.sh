@@ -1,8 +1,8 @@
 # cmdline.sh: sourced; the kernel command line that every appliance starts with.
 # shellcheck shell=sh
 
-# The log goes to the first serial port: warnings, and what wick says; the kernel's chatter stays in
-# its buffer, for the verb LOG. A panic reboots at once, and so does a minute without progress.
+# The log goes to the first serial port: notices, which are what wick says, and worse; the kernel's
+# chatter stays in its buffer, for the verb LOG. A panic reboots at once, and so does a minute without progress.
 cmdline_base() {
-    echo "console=ttyS0,115200 loglevel=5 panic=-1 wick.watchdog=60"
+    echo "console=ttyS0,115200 loglevel=6 panic=-1 wick.watchdog=60"
 }

@@ -138,7 +138,9 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     const char *record = line;
     if (out.kernel) {
         /* The kernel puts the time in front itself; in its place stands the level. */
-        static const char levels[] = "3467"; /* error, warning, info, debug */
+        /* Error, warning, debug are the kernel's; info is its notice, which a console can show
+         * (loglevel=6) without the kernel's own info, some hundred lines a boot. */
+        static const char levels[] = "3457";
         line[time - 3] = '<';
         line[time - 2] = levels[level];
         line[time - 1] = '>';

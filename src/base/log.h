@@ -13,7 +13,7 @@ enum { LOG_LINE_BYTES = 512, LOG_RING_BYTES = 16 * 1024 };
 /* Set once in main, before any thread starts. The default is stderr and LOG_INFO. */
 void log_open(int fd, enum log_level level);
 
-/* The same for /dev/kmsg: each line begins with its level as the kernel writes it ("<6>"), and the
+/* The same for /dev/kmsg: each line begins with its level as the kernel writes it ("<5>"), and the
  * kernel adds the time. */
 void log_open_kernel(int fd, enum log_level level);
 bool log_is_kernel(void);
