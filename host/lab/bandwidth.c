@@ -1,25 +1,23 @@
 #include "lab/bandwidth.h"
 
-#include <emmintrin.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "cpu/isa.h"
 #include "cpu/team.h"
 
-enum {
-    ITEM_BYTES = 2 << 20,  /* claimed at a time */
-    PREFETCH_BYTES = 2048, /* ahead; the kernels do the same, so the comparison is fair */
-    LINE = 64
-};
+enum { ITEM_BYTES = 256 << 10 }; /* claimed at a time */
 
 struct bandwidth {
     struct arena arena;
     struct team *team;
     uint8_t *buffer;
     uint32_t items;
-    uint64_t sums[TEAM_THREADS_MAX]; /* so that the reads are needed */
+    const struct cpu_kernels *kernels;
+    float sums[TEAM_THREADS_MAX]; /* so that the reads are needed */
 };
 
 static void work_touch(void *context, uint32_t member, uint32_t first, uint32_t count) {
@@ -30,17 +28,8 @@ static void work_touch(void *context, uint32_t member, uint32_t first, uint32_t 
 
 static void work_read(void *context, uint32_t member, uint32_t first, uint32_t count) {
     struct bandwidth *b = context;
-    const uint8_t *p = b->buffer + (size_t)first * ITEM_BYTES;
-    const uint8_t *end = p + (size_t)count * ITEM_BYTES;
-    __m128i sum[4] = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128(),
-                      _mm_setzero_si128()};
-    for (; p < end; p += LINE) {
-        _mm_prefetch((const char *)p + PREFETCH_BYTES, _MM_HINT_T0);
-        for (int i = 0; i < 4; i++)
-            sum[i] = _mm_add_epi64(sum[i], _mm_load_si128((const __m128i *)p + i));
-    }
-    sum[0] = _mm_add_epi64(_mm_add_epi64(sum[0], sum[1]), _mm_add_epi64(sum[2], sum[3]));
-    b->sums[member] += (uint64_t)_mm_cvtsi128_si64(sum[0]);
+    b->sums[member] +=
+        b->kernels->read(b->buffer + (size_t)first * ITEM_BYTES, (size_t)count * ITEM_BYTES);
 }
 
 /* The arena holds the buffer and the team's stacks. */
@@ -51,7 +40,8 @@ static void bandwidth_carve(struct bandwidth *b, uint32_t threads) {
 
 struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault *fault) {
     struct bandwidth *b = calloc(1, sizeof *b);
-    if (b == NULL) {
+    if (b != NULL) b->kernels = isa_choose("auto", fault);
+    if (b == NULL || b->kernels == NULL) {
         fault_set(fault, FAULT_INSUFFICIENT_RESOURCES, "out of memory");
         return NULL;
     }
@@ -64,7 +54,11 @@ struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault 
         return NULL;
     }
     bandwidth_carve(b, threads);
-    if (!team_start(b->team, fault)) {
+    cpu_set_t allowed;
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    bool started = team_start(b->team, fault);
+    sched_setaffinity(0, sizeof allowed, &allowed); /* the next team pins by the mask it finds */
+    if (!started) {
         free(b);
         return NULL;
     }

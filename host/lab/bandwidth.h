@@ -9,7 +9,8 @@
 
 struct bandwidth; /* a team of its own and a buffer far larger than the caches */
 
-/* NULL with a fault when there is no memory for `bytes`. */
+/* NULL with a fault when there is no memory for `bytes`. Open it before a backend: threads pin
+ * themselves by the affinity mask that they find, and a backend pins the caller. */
 struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault *fault);
 
 /* One pass over the buffer by all threads; bytes per second. */

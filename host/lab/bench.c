@@ -140,11 +140,11 @@ static void choose(struct bench *bench) {
 int bench_run(const struct config *config) {
     static struct bench bench; /* the session is big */
     struct fault fault;
-    if (!session_open(&bench.session, config, false, &fault)) return session_fail(&fault);
+    bench.bandwidth = bandwidth_open(session_threads(config), BUFFER_BYTES, &fault);
+    if (bench.bandwidth == NULL || !session_open(&bench.session, config, false, &fault))
+        return session_fail(&fault);
     choose(&bench);
-    uint32_t threads = session_threads(&bench.session);
-    bench.bandwidth = bandwidth_open(threads, BUFFER_BYTES, &fault);
-    if (bench.bandwidth == NULL || !measure(&bench, &fault)) return session_fail(&fault);
+    if (!measure(&bench, &fault)) return session_fail(&fault);
     struct figures medians = {
         .read_bytes_per_s = median(&bench, offsetof(struct figures, read_bytes_per_s)),
         .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),

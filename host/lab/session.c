@@ -150,8 +150,8 @@ bool session_feed(struct session *s, bool last_only, session_row *row, void *con
     return true;
 }
 
-uint32_t session_threads(const struct session *s) {
-    return s->config.threads != 0 ? s->config.threads : cpu_count();
+uint32_t session_threads(const struct config *config) {
+    return config->threads != 0 ? config->threads : cpu_count();
 }
 
 void session_close(struct session *s) {

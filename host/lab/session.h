@@ -47,7 +47,7 @@ bool session_feed(struct session *session, bool last_only, session_row *row, voi
                   struct fault *fault);
 
 /* Threads that compute. */
-uint32_t session_threads(const struct session *session);
+uint32_t session_threads(const struct config *config);
 
 void session_close(struct session *session);
 

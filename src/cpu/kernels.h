@@ -10,6 +10,7 @@
 #define WICK_CPU_KERNELS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/kv_layout.h"
@@ -68,6 +69,9 @@ struct cpu_kernels {
     void (*add)(const float *x, float *out);
     /* softmax(scale * q K^T) V over the pages. */
     void (*attend)(const struct attend_job *job);
+    /* Reads `bytes` (a multiple of 256) as decoding reads weights, and returns a sum that depends
+     * on all of them: the roofline that wick-lab bench measures against. */
+    float (*read)(const uint8_t *data, size_t bytes);
 };
 
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512;
