@@ -28,7 +28,7 @@ INCLUDES   := -Isrc -Ihost -I.
 CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE $(INCLUDES) \
               -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -MMD -MP
 # musl-gcc does not see the kernel's headers; -idirafter keeps glibc's own out of the way.
-CFLAGS_MUSL := $(CFLAGS_ALL) -O2 -fno-pie -fstack-protector-strong -ffunction-sections \
+CFLAGS_MUSL := $(CFLAGS_ALL) -fno-pie -fstack-protector-strong -ffunction-sections \
                -fdata-sections -fno-asynchronous-unwind-tables \
                -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 CFLAGS_SANITIZE := $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
@@ -37,6 +37,9 @@ LDFLAGS_MUSL := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build
 LDFLAGS_WICK := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=sha1 \
                 -Wl,-T,linker/wick.ld
 LDLIBS       := -lm
+
+# Rooms that wait more than they compute are compiled for size.
+speed = $(if $(filter src/base/% src/model/% src/wire/% boot/%,$(1)),-Os,-O2)
 
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.
 FLAGS_avx2   := -mavx2 -mfma -mf16c
@@ -75,7 +78,7 @@ toolchain:
 $(BUILD)/obj/musl/%.o: %.c Makefile | toolchain
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call isa_flags,$<) -c $< -o $@
+	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call speed,$<) $(call isa_flags,$<) -c $< -o $@
 
 $(BUILD)/obj/debug/%.o: %.c Makefile
 	$(call say,CC-SAN,$<)
