@@ -109,14 +109,13 @@ static void panic_choose(const struct config *config) {
     if (sysfs_read(path, text, sizeof text) > 0 && strcmp(text, "0") == 0) sysfs_write(path, "10");
 }
 
-/* True: too many boots in a row have failed. */
-static bool boots_count(struct boot *boot, const struct config *config) {
+static void boots_count(struct boot *boot, const struct config *config) {
     const char *reason;
     int failures = counter_begin(config->boot_count, &reason);
     boot->counted = failures >= 0;
     if (!boot->counted) log_event(LOG_INFO, "boot", "failed boots are not counted: %s", reason);
     if (failures > 0) log_event(LOG_WARN, "boot", "failed_before=%d", failures);
-    return failures >= COUNTER_FAILURES_MAX;
+    boot->safe = failures >= COUNTER_FAILURES_MAX;
 }
 
 static void module_failed(void *context, const char *path, const char *reason) {
@@ -158,6 +157,10 @@ static void wire_left_out(void *context, const char *spec, const char *reason) {
     boot_note(context, "%s: %s", spec, reason);
 }
 
+static void wires_choose(struct boot *boot, struct config *config) {
+    consoles_choose(config, patience_for(config->wait_ms, &boot->watchdog), wire_left_out, boot);
+}
+
 static bool model_find(struct boot *boot, struct config *config, struct fault *fault) {
     const char *model = config->model != NULL ? config->model : "auto";
     struct patience patience = patience_for(config->wait_ms, &boot->watchdog);
@@ -183,21 +186,21 @@ bool boot_start(struct boot *boot, struct config *config, struct fault *fault) {
     log_to_kernel(boot);                                /* from here on LOG has it */
     bool fine = command_line_read(boot, config, fault); /* wick.key=value */
     panic_choose(config);                               /* a bug restarts the machine */
-    bool safe = boots_count(boot, config);              /* or it was one too many */
+    boots_count(boot, config);                          /* or it was one too many */
     modules_start(boot);                                /* drivers */
     watchdog_start(boot, config);                       /* from here on a hang restarts */
     power_open(&boot->power);                           /* Ctrl-Alt-Del and the button */
     children_watch(boot);                               /* orphans come to us */
     network_start(boot, config);                        /* lo, links, addresses */
-    consoles_choose(config, patience_for(config->wait_ms, &boot->watchdog), wire_left_out, boot);
+    wires_choose(boot, config);                         /* hvc0, or what listen= says */
     watchdog_feed(&boot->watchdog, clock_ns());
-    if (safe) return safe_mode(fault);
+    if (boot->safe) return safe_mode(fault);
     return fine && model_find(boot, config, fault); /* the disk with the model */
 }
 
 void boot_up(struct boot *boot, bool ready) {
     uint64_t now_ns = clock_ns();
-    if (boot->counted) counter_clear();
+    if (boot->counted && !boot->safe) counter_clear();
     log_event(LOG_INFO, "boot", "up=%s kernel_ms=%llu wick_ms=%llu", ready ? "ready" : "failed",
               (unsigned long long)(boot->started_ns / 1000000),
               (unsigned long long)((now_ns - boot->started_ns) / 1000000));
@@ -205,6 +208,16 @@ void boot_up(struct boot *boot, bool ready) {
 
 _Noreturn void boot_finish(struct boot *boot, enum power_end end) {
     log_event(LOG_INFO, "boot", "end=%s", end == POWER_OFF ? "off" : "restart");
+    if (boot->counted) counter_clear(); /* an end that was asked for is no failure */
     watchdog_close(&boot->watchdog);
     power_finish(end);
+}
+
+_Noreturn void boot_abandon(struct boot *boot) {
+    enum { READING_MS = 10 * 1000 };
+    log_event(LOG_ERROR, "boot", "nothing can run here; restart in %d s", READING_MS / 1000);
+    struct patience patience = patience_for(READING_MS, &boot->watchdog);
+    while (patience_wait(&patience)) {
+    }
+    power_finish(POWER_RESTART);
 }

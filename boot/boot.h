@@ -26,6 +26,7 @@ struct boot {
     char model[SYSFS_PATH_BYTES];     /* where it was found */
     char notice[HOST_NOTICE_BYTES];   /* what failed and did not stop the boot; "" */
     bool counted;                     /* the counter of failed boots works */
+    bool safe;                        /* too many of them in a row */
     struct watchdog watchdog;
     struct power power;
     struct net net;
@@ -40,10 +41,14 @@ bool boot_is_ours(void);
  * config->model becomes a path. False: there is no model to serve, *fault says why. */
 bool boot_start(struct boot *boot, struct config *config, struct fault *fault);
 
-/* The machine answers on its wires: this boot has not failed. `ready`: with a model. */
+/* The machine answers on its wires: this boot has not failed. `ready`: with a model. Safe mode
+ * stays until an orderly end. */
 void boot_up(struct boot *boot, bool ready);
 
-/* The end of the machine. */
+/* The end of the machine, as it was asked for. */
 _Noreturn void boot_finish(struct boot *boot, enum power_end end);
+
+/* Not even a server that tells what is wrong can run: a restart, after time to read the console. */
+_Noreturn void boot_abandon(struct boot *boot);
 
 #endif

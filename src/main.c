@@ -120,23 +120,21 @@ static _Noreturn void serve_machine(struct wick *wick) {
     struct fault worse;
     bool fine = boot_start(boot, &wick->config, &fault) && prepare(wick, &fault);
     if (!fine) give_up(&fault);
-    if (!fine && !prepare_blank(wick, &worse)) give_up(&worse), boot_finish(boot, POWER_RESTART);
-    server->host = &boot->host;
-    if (!server_open(server, &worse)) give_up(&worse), boot_finish(boot, POWER_RESTART);
-    if (fine) {
-        enum server_result result = server_load(server, &fault);
-        if (result == SERVER_STOPPED) boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
-        if (result == SERVER_FAILED) give_up(&fault);
-        fine = result == SERVER_READY;
+    bool carved = fine || prepare_blank(wick, &worse);
+    if (carved) server->host = &boot->host;
+    if (!carved || !server_open(server, &worse)) {
+        give_up(&worse);
+        boot_abandon(boot);
     }
-    boot_up(boot, fine);
-    arena_seal(&wick->arena);
-    if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) give_up(&worse);
-    if (fine) {
-        server_run(server);
-    } else {
-        server_stay(server, &fault);
+    enum server_result result = fine ? server_load(server, &fault) : SERVER_FAILED;
+    if (fine && result == SERVER_FAILED) give_up(&fault);
+    if (result != SERVER_STOPPED) {
+        boot_up(boot, result == SERVER_READY);
+        arena_seal(&wick->arena);
+        if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) give_up(&worse);
     }
+    if (result == SERVER_READY) server_run(server);
+    if (result == SERVER_FAILED) server_stay(server, &fault);
     server_close(server);
     boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
 }
