@@ -10,18 +10,26 @@
 
 static const char label_prefix[] = "label:";
 
+/* How well a device fits: 0 not at all. */
+static int disk_fits(const struct disk *disk, const char *model) {
+    if (strncmp(model, label_prefix, sizeof label_prefix - 1) == 0) {
+        return strcmp(disk->label, model + sizeof label_prefix - 1) == 0 ? 2 : 0;
+    }
+    if (disk->gguf == 0) return 0;
+    return disk->gguf == 2 || disk->gguf == 3 ? 2 : 1; /* the versions that gguf.c reads */
+}
+
 const struct disk *disk_choose(const struct disks *disks, const char *model, unsigned *others) {
     const struct disk *chosen = NULL;
-    bool by_label = strncmp(model, label_prefix, sizeof label_prefix - 1) == 0;
+    int best = 0;
     *others = 0;
     for (unsigned i = 0; i < disks->n; i++) {
-        const struct disk *disk = &disks->disk[i];
-        bool fits =
-            by_label ? strcmp(disk->label, model + sizeof label_prefix - 1) == 0 : disk->is_gguf;
-        if (!fits) continue;
-        if (chosen == NULL) {
-            chosen = disk;
-        } else {
+        int fits = disk_fits(&disks->disk[i], model);
+        if (fits > best) {
+            best = fits;
+            chosen = &disks->disk[i];
+            *others = 0;
+        } else if (fits > 0 && fits == best) {
             ++*others;
         }
     }
@@ -31,7 +39,10 @@ const struct disk *disk_choose(const struct disks *disks, const char *model, uns
 static void disk_look(struct disk *disk, const char *name) {
     char path[SYSFS_PATH_BYTES];
     char uevent[1024];
-    char magic[4];
+    struct {
+        char magic[4];
+        uint32_t version;
+    } head;
     memset(disk, 0, sizeof *disk);
     snprintf(disk->name, sizeof disk->name, "%s", name);
     snprintf(path, sizeof path, "/sys/class/block/%s/uevent", name);
@@ -42,10 +53,11 @@ static void disk_look(struct disk *disk, const char *name) {
     }
     snprintf(path, sizeof path, "/dev/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, magic, sizeof magic);
+    ssize_t n = fd < 0 ? -1 : read(fd, &head, sizeof head);
     if (fd >= 0) close(fd);
     disk->failed = n < 0 && errno != ENOMEDIUM;
-    disk->is_gguf = n == (ssize_t)sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+    bool is_gguf = n == (ssize_t)sizeof head && memcmp(head.magic, "GGUF", 4) == 0;
+    disk->gguf = !is_gguf ? 0 : head.version != 0 ? head.version : UINT32_MAX;
 }
 
 /* An empty one: no loop device has anything, and a card reader has no card. */

@@ -20,8 +20,8 @@ enum { DISK_READ_AHEAD_KB = 4096 }; /* 1111 MB/s in place of 572 (measured, virt
 struct disk {
     char name[SYSFS_NAME_BYTES];  /* "vda2" */
     char label[SYSFS_NAME_BYTES]; /* PARTNAME of its uevent; "" */
-    bool is_gguf;
-    bool failed; /* its first bytes could not be read */
+    uint32_t gguf;                /* the version that follows the magic; 0: no magic */
+    bool failed;                  /* its first bytes could not be read */
 };
 
 struct disks {

@@ -122,6 +122,7 @@ static _Noreturn void serve_machine(struct wick *wick) {
     if (!fine) give_up(&fault);
     bool carved = fine || prepare_blank(wick, &worse);
     if (carved) server->host = &boot->host;
+    if (carved && !fine) server_fail(server, &fault);
     if (!carved || !server_open(server, &worse)) {
         give_up(&worse);
         boot_abandon(boot);
@@ -132,9 +133,8 @@ static _Noreturn void serve_machine(struct wick *wick) {
         boot_up(boot, result == SERVER_READY);
         arena_seal(&wick->arena);
         if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) give_up(&worse);
+        server_run(server);
     }
-    if (result == SERVER_READY) server_run(server);
-    if (result == SERVER_FAILED) server_stay(server, &fault);
     server_close(server);
     boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
 }

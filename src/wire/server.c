@@ -357,12 +357,20 @@ void server_turn(struct server *server, int timeout_ms) {
 
 /* --- life ----------------------------------------------------------------------------------- */
 
+void server_fail(struct server *server, const struct fault *fault) {
+    wick_assert(fault->code != FAULT_NONE);
+    server->phase = SERVER_DOWN;
+    server->failed = true;
+    server->failure = *fault;
+}
+
 enum server_result server_load(struct server *server, struct fault *fault) {
     wick_assert(server->phase == SERVER_LOADING);
     log_event(LOG_INFO, "load", "percent=0"); /* clients hear it in their greeting */
     while (server->phase == SERVER_LOADING && !server->failed) server_turn(server, 0);
     if (server->failed) {
         *fault = server->failure;
+        server_fail(server, fault);
         sessions_tell_fault(server, fault);
         if (server->host == NULL) sessions_farewell(server);
         return SERVER_FAILED;
@@ -391,23 +399,10 @@ void server_ready(struct server *server) {
               (unsigned long long)((clock_ns() - server->opened_ns) / MS));
 }
 
-/* Turns until SHUTDOWN or REBOOT. */
-static void server_turns(struct server *server) {
+void server_run(struct server *server) {
+    if (server->phase != SERVER_DOWN) server_ready(server);
     sessions_flush(server, clock_ns());
     while (server->phase != SERVER_OVER) server_turn(server, -1);
     log_event(LOG_INFO, "end", "connections=%u", server_connections(server));
     sessions_farewell(server);
-}
-
-void server_run(struct server *server) {
-    server_ready(server);
-    server_turns(server);
-}
-
-void server_stay(struct server *server, const struct fault *fault) {
-    wick_assert(fault->code != FAULT_NONE);
-    server->phase = SERVER_DOWN;
-    server->failed = true;
-    server->failure = *fault;
-    server_turns(server);
 }

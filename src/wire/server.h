@@ -109,18 +109,20 @@ bool server_open(struct server *server, struct fault *fault);
 enum server_result {
     SERVER_READY,
     SERVER_STOPPED, /* somebody asked for SHUTDOWN while loading */
-    SERVER_FAILED   /* *fault says why; clients have been told. With a host: server_stay is next */
+    SERVER_FAILED   /* *fault says why; clients have been told. With a host server_run is next:
+                     * the server stays to tell it */
 };
 
 /* Loads the model, answering all the while. */
 enum server_result server_load(struct server *server, struct fault *fault);
 
-/* Announces that the server is ready and serves until SHUTDOWN. */
+/* Announces that the server is ready and serves until SHUTDOWN or REBOOT. After server_fail it only
+ * answers. */
 void server_run(struct server *server);
 
-/* In place of server_run when there is no model, for this reason: HEALTH tells it, jobs are refused
- * with it, until SHUTDOWN or REBOOT. The engine may be a blank one. */
-void server_stay(struct server *server, const struct fault *fault);
+/* There will be no model, for this reason: HEALTH tells it, jobs are refused with it. In place of
+ * server_load, before server_open; the engine may be a blank one. */
+void server_fail(struct server *server, const struct fault *fault);
 
 /* One turn. Waits at most timeout_ms for something to happen; -1: until there is something to do.
  */
