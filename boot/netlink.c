@@ -1,7 +1,6 @@
 #include "boot/netlink.h"
 
 #include <errno.h>
-#include <linux/if.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/socket.h>
