@@ -260,6 +260,15 @@ Test(config, kernel_command_line_faults_like_argv) {
     cr_assert(config_from_cmdline(&config, CONFIG_SERVE, empty, &fault));
 }
 
+Test(config, kernel_command_line_goes_on_after_a_bad_word_and_tells_the_first) {
+    char line[] = "wick.slot=2 wick.ctx=x wick.listen=tty:/dev/hvc0 wick.queue=7";
+    config_defaults(&config, CONFIG_SERVE);
+    cr_assert_not(config_from_cmdline(&config, CONFIG_SERVE, line, &fault));
+    cr_assert_not_null(strstr(fault.text, "'slot'"), "%s", fault.text);
+    cr_assert_eq(config.n_listen, 1);
+    cr_assert_eq(config.queue, 7);
+}
+
 Test(config, help_lists_exactly_the_keys_of_the_use) {
     static char text[1 << 16];
     int ends[2];

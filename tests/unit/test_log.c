@@ -85,3 +85,47 @@ Test(panic, failed_assert_writes_where_and_what_then_aborts, .signal = SIGABRT) 
     cr_assert_not_null(strstr(text, ": 1 + 1 == 3\n"), "%s", text);
     wick_assert(false);
 }
+
+Test(log, tail_is_the_last_whole_lines) {
+    log_into_pipe(LOG_INFO);
+    char text[LOG_RING_BYTES];
+    size_t before = log_tail(text, sizeof text);
+    log_event(LOG_INFO, "one", "x");
+    log_event(LOG_INFO, "two", "y");
+    size_t length = log_tail(text, sizeof text);
+    cr_assert_gt(length, before);
+    cr_assert_eq(memcmp(text + length - 2, "y\n", 2), 0);
+    /* Room for the last line and a part of the one before. */
+    length = log_tail(text, 50);
+    cr_assert_eq(text[0], '[');
+    text[length] = '\0';
+    cr_assert_not_null(strstr(text, " two y\n"), "%s", text);
+    cr_assert_null(strstr(text, " one x"), "%s", text);
+}
+
+Test(log, ring_forgets_the_oldest_lines_first) {
+    log_into_pipe(LOG_INFO);
+    char text[LOG_RING_BYTES + 1];
+    for (int i = 0; i < 1000; i++) log_event(LOG_INFO, "line", "number=%d", i);
+    size_t length = log_tail(text, LOG_RING_BYTES);
+    text[length] = '\0';
+    cr_assert_leq(length, LOG_RING_BYTES);
+    cr_assert_geq(length, LOG_RING_BYTES - LOG_LINE_BYTES);
+    cr_assert_eq(text[0], '[');
+    cr_assert_not_null(strstr(text, "number=999\n"));
+    cr_assert_null(strstr(text, "number=0\n"));
+}
+
+Test(log, lines_for_the_kernel_begin_with_their_level) {
+    int ends[2];
+    char text[1024];
+    cr_assert_eq(pipe(ends), 0);
+    log_open_kernel(ends[1], LOG_DEBUG);
+    log_event(LOG_ERROR, "a", "x");
+    log_event(LOG_WARN, "b", "x");
+    log_event(LOG_INFO, "c", "x");
+    log_event(LOG_DEBUG, "d", "x");
+    drain(ends[0], text, sizeof text);
+    cr_assert_str_eq(text, "<3>wick error a x\n<4>wick warn b x\n<5>wick info c x\n"
+                           "<7>wick debug d x\n");
+}

@@ -30,17 +30,21 @@ static void leave(int code) {
 
 /* Makes the call in a sandboxed child; returns the child's wait status. Raw calls only: the runtime
  * of the sanitizer must not see them. */
-static int status_of_call(const struct call *call) {
+static int status_of_call_as(enum sandbox_role role, const struct call *call) {
     pid_t child = fork();
     if (child == 0) {
         struct fault fault;
-        if (!sandbox_enter(SANDBOX_PROCESS, &fault)) leave(NO_SANDBOX);
+        if (!sandbox_enter(role, &fault)) leave(NO_SANDBOX);
         syscall(call->number, call->a, call->b, call->c, call->d, call->e, call->f);
         leave(SURVIVED);
     }
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
     return status;
+}
+
+static int status_of_call(const struct call *call) {
+    return status_of_call_as(SANDBOX_PROCESS, call);
 }
 
 Test(sandbox, calls_that_serving_does_not_need_kill_the_process) {
@@ -113,6 +117,24 @@ Test(sandbox, calls_of_serving_survive) {
         int status = status_of_call(&allowed[i]);
         cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED, "%s: status 0x%x",
                   allowed[i].name, (unsigned)status);
+    }
+}
+
+Test(sandbox, calls_for_the_machine_are_pid_1s_alone) {
+    static char buffer[256];
+    const struct call calls[] = {
+        {"wait4", SYS_wait4, -1, 0, 1 /* WNOHANG */, 0, 0, 0},
+        {"syslog", SYS_syslog, 99, (long)buffer, 1, 0, 0, 0},
+        {"sync", SYS_sync, 0, 0, 0, 0, 0, 0},
+        {"reboot", SYS_reboot, 0, 0, 0, 0, 0, 0}, /* without the magic numbers: refused */
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        int status = status_of_call_as(SANDBOX_INIT, &calls[i]);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED, "%s: status 0x%x",
+                  calls[i].name, (unsigned)status);
+        status = status_of_call(&calls[i]);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s: status 0x%x",
+                  calls[i].name, (unsigned)status);
     }
 }
 
