@@ -89,6 +89,15 @@ check qemu_refuses_words_for_a_disk refuses "command line of a disk is in it" dr
     failed=$((failed + 1))
     finish
 }
+every_key_is_in_the_docs() {
+    "$BUILD/wick" --help | sed -nE 's/^  ([a-z_]+)=.*/\1/p' >"$work/keys"
+    [ -s "$work/keys" ] || return 1
+    while read -r key; do
+        grep -qF "| wick.$key |" docs/BOOTING.md || { echo "docs/BOOTING.md lacks wick.$key"; return 1; }
+    done <"$work/keys"
+}
+check docs_have_every_key_of_the_command_line every_key_is_in_the_docs
+
 if ! images/debian_kernel.sh >"$work/tree" 2>"$work/why"; then
     skipped=$((skipped + 1))
     echo "skip images: $(tail -n 1 "$work/why")"
