@@ -9,7 +9,7 @@ packages() {
     check) echo "libcriterion-dev python3 strace" ;;
     lint) echo "clang-format clang-tidy" ;;
     image) echo "binutils cpio xz-utils zstd" ;;
-    boot) echo "gdisk mtools ovmf qemu-system-x86 systemd-boot-efi" ;;
+    boot) echo "busybox-static gdisk mtools ovmf qemu-system-x86 systemd-boot-efi" ;;
     kernel) echo "bc binutils bison flex libelf-dev lz4 make xz-utils" ;;
     *)
         echo "deps.sh: unknown group '$1' (build, check, lint, image, boot, kernel)" >&2
