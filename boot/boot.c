@@ -21,6 +21,7 @@
 #include "boot/disk.h"
 #include "boot/duties.h"
 #include "boot/modules.h"
+#include "boot/nodes.h"
 
 bool boot_is_ours(void) {
     return getpid() == 1 && access("/proc/self", F_OK) != 0;
@@ -40,8 +41,8 @@ static void boot_note(struct boot *boot, const char *format, ...) {
     snprintf(boot->notice + used, sizeof boot->notice - used, "%s%s", used > 0 ? "; " : "", text);
 }
 
-void boot_wire_failed(struct host *host, const char *reason) {
-    boot_note((struct boot *)host, "%s", reason);
+void boot_complain(struct host *host, const char *what) {
+    boot_note((struct boot *)host, "%s", what);
 }
 
 /* --- the steps, in order -------------------------------------------------------------------- */
@@ -137,6 +138,15 @@ static void modules_start(struct boot *boot) {
     log_event(LOG_INFO, "boot", "modules=%u", n);
 }
 
+static void node_failed(void *context, const char *path, const char *reason) {
+    boot_note(context, "device %s: %s", path, reason);
+}
+
+static void nodes_start(struct boot *boot) {
+    unsigned n = nodes_make(node_failed, boot);
+    if (n > 0) log_event(LOG_INFO, "boot", "nodes=%u", n);
+}
+
 static void watchdog_start(struct boot *boot, const struct config *config) {
     if (config->watchdog_s == 0) return;
     if (watchdog_open(&boot->watchdog, config->watchdog_s)) {
@@ -198,6 +208,7 @@ bool boot_start(struct boot *boot, struct config *config, struct fault *fault) {
     panic_choose(config);                               /* a bug restarts the machine */
     boots_count(boot, config);                          /* or it was one too many */
     modules_start(boot);                                /* drivers */
+    nodes_start(boot);                                  /* what devtmpfs does not make */
     watchdog_start(boot, config);                       /* from here on a hang restarts */
     power_open(&boot->power);                           /* Ctrl-Alt-Del and the button */
     children_watch(boot);                               /* orphans come to us */
@@ -210,7 +221,10 @@ bool boot_start(struct boot *boot, struct config *config, struct fault *fault) {
 
 void boot_up(struct boot *boot, bool ready) {
     uint64_t now_ns = clock_ns();
-    if (boot->counted && !boot->safe) counter_clear();
+    if (boot->counted && !boot->safe) {
+        counter_clear();
+        boot->counted = false; /* nothing is left to clear */
+    }
     log_event(LOG_INFO, "boot", "up=%s kernel_ms=%llu wick_ms=%llu mem_available_kb=%lu",
               ready ? "ready" : "failed", (unsigned long long)(boot->started_ns / 1000000),
               (unsigned long long)((now_ns - boot->started_ns) / 1000000), memory_available_kb());

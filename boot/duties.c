@@ -107,4 +107,4 @@ const struct host_ops boot_duties = {.poll = duties_poll,
                                      .progress = duties_progress,
                                      .log = duties_log,
                                      .notice = duties_notice,
-                                     .wire_failed = boot_wire_failed};
+                                     .complain = boot_complain};

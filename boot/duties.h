@@ -9,7 +9,7 @@
 extern const struct host_ops boot_duties;
 
 /* boot.c */
-void boot_wire_failed(struct host *host, const char *reason);
+void boot_complain(struct host *host, const char *what);
 
 /* The kernel's log as syslog(2) gives it, without the level in front of each line and without the
  * rest of a first line that was cut; in place, returns the length. Pure. */

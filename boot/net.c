@@ -51,7 +51,7 @@ static int number_read(const char *interface, const char *file) {
     char path[SYSFS_PATH_BYTES];
     char text[32];
     snprintf(path, sizeof path, "/sys/class/net/%.*s/%s", IF_NAMESIZE, interface, file);
-    return sysfs_read(path, text, sizeof text) > 0 ? atoi(text) : -1;
+    return sysfs_read(path, text, sizeof text) > 0 ? (int)strtol(text, NULL, 10) : -1;
 }
 
 /* The next Ethernet of the list from *at on; NULL: none. */

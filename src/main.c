@@ -132,7 +132,9 @@ static _Noreturn void serve_machine(struct wick *wick) {
     if (result != SERVER_STOPPED) {
         boot_up(boot, result == SERVER_READY);
         arena_seal(&wick->arena);
-        if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) give_up(&worse);
+        if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) {
+            boot->host.ops->complain(&boot->host, worse.text);
+        }
         server_run(server);
     }
     server_close(server);

@@ -31,8 +31,8 @@ struct host_ops {
     size_t (*log)(struct host *host, char *text, size_t size);
     /* What is not as it was asked for, though the server runs; "": nothing. */
     void (*notice)(struct host *host, char text[HOST_NOTICE_BYTES]);
-    /* A wire could not be opened; the others still can. */
-    void (*wire_failed)(struct host *host, const char *reason);
+    /* Something failed, a wire for instance, and the server goes on without it. */
+    void (*complain)(struct host *host, const char *what);
 };
 
 #endif

@@ -112,7 +112,7 @@ bool server_open(struct server *server, struct fault *fault) {
         struct wire *wire = &server->wire[server->n_wires];
         if (!wire_open(wire, spec, fault)) {
             if (server->host == NULL) return false;
-            server->host->ops->wire_failed(server->host, fault->text);
+            server->host->ops->complain(server->host, fault->text);
             continue;
         }
         server->n_wires++;

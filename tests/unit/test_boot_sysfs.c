@@ -10,6 +10,7 @@
 #include "boot/counter.h"
 #include "boot/disk.h"
 #include "boot/duties.h"
+#include "boot/nodes.h"
 #include "boot/sysfs.h"
 
 /* --- sysfs ---------------------------------------------------------------------------------- */
@@ -168,6 +169,25 @@ Test(boot_consoles, the_path_of_a_tty_ends_before_its_speed) {
     cr_assert_not(console_path("tcp:0.0.0.0:7411", path, sizeof path));
     cr_assert_not(console_path("tty:", path, sizeof path));
     cr_assert_not(console_path("tty:/dev/serial/by-id/x", path, sizeof path)); /* no room */
+}
+
+/* --- nodes ---------------------------------------------------------------------------------- */
+
+Test(boot_nodes, a_driver_is_found_by_its_whole_name_among_character_devices) {
+    static const char devices[] = "Character devices:\n  1 mem\n195 nvidia\n510 nvidia-uvm\n"
+                                  "511 nvidia-caps\n\nBlock devices:\n259 blkext\n254 virtblk\n";
+    cr_assert_eq(nodes_major(devices, "mem"), 1);
+    cr_assert_eq(nodes_major(devices, "nvidia"), 195);
+    cr_assert_eq(nodes_major(devices, "nvidia-uvm"), 510);
+    cr_assert_eq(nodes_major(devices, "nvidia-frontend"), -1);
+    cr_assert_eq(nodes_major(devices, "virtblk"), -1);
+    cr_assert_eq(nodes_major("", "nvidia"), -1);
+}
+
+Test(boot_nodes, the_minor_of_a_gpu_is_what_the_driver_says) {
+    cr_assert_eq(nodes_gpu_minor("Model: \t\t NVIDIA H200\nDevice Minor: \t 3\nGPU UUID: x\n"), 3);
+    cr_assert_eq(nodes_gpu_minor("Model: x\n"), -1);
+    cr_assert_eq(nodes_gpu_minor("Device Minor:"), -1);
 }
 
 /* --- counter -------------------------------------------------------------------------------- */

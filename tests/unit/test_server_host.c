@@ -57,9 +57,9 @@ static void machine_notice(struct host *host, char text[HOST_NOTICE_BYTES]) {
     snprintf(text, HOST_NOTICE_BYTES, "%s", machine.notice == NULL ? "" : machine.notice);
 }
 
-static void machine_wire_failed(struct host *host, const char *reason) {
+static void machine_complain(struct host *host, const char *what) {
     (void)host;
-    machine.notice = reason;
+    machine.notice = what;
 }
 
 static const struct host_ops ops = {.poll = machine_poll,
@@ -67,7 +67,7 @@ static const struct host_ops ops = {.poll = machine_poll,
                                     .progress = machine_progress,
                                     .log = machine_log,
                                     .notice = machine_notice,
-                                    .wire_failed = machine_wire_failed};
+                                    .complain = machine_complain};
 
 /* A server that serves and has that machine around it. */
 static struct server_rig *rig_on_machine(void) {
