@@ -91,5 +91,21 @@ def corrupt():
     return write("corrupt", bytes(data))
 
 
-def size_sectors(path):
-    return -(-os.path.getsize(path) // SECTOR)
+def damaged():
+    """The model with random bytes among its key-values."""
+    data = bytearray(model_bytes())
+    data[200:4096] = random_bytes(4096 - 200, 4)
+    return write("damaged", bytes(data))
+
+
+def bad_sector():
+    """One in the middle of the model."""
+    return os.path.getsize(harness.need(options.model)) // SECTOR // 2
+
+
+def bad_sector_options():
+    """A disk with the model of which the host refuses to read that sector (QEMU's blkdebug)."""
+    rules = write("blkdebug", b'[inject-error]\nevent = "read_aio"\nerrno = "5"\n'
+                  b'sector = "%d"\nonce = "off"\n' % bad_sector())
+    return ["-drive", f"if=none,id=bad,format=raw,readonly=on,file=blkdebug:{rules}:{options.model}",
+            "-device", "virtio-blk-pci,drive=bad"]

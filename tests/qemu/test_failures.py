@@ -35,20 +35,20 @@ def an_unknown_key_is_named():
 
 @test(TEST_S)
 def a_missing_disk_is_told():
-    with Machine(model="none") as machine:
+    with Machine(".wait_ms=500", model="none") as machine:
         return check_down(machine, 520, "MODEL_LOAD_FAILED", "GGUF")
 
 
 @test(TEST_S)
 def a_disk_that_is_no_model_is_not_taken():
-    with Machine(model=disks.decoys()[0]) as machine:
+    with Machine(".wait_ms=500", model=disks.decoys()[0]) as machine:
         return check_down(machine, 520, "MODEL_LOAD_FAILED", "GGUF")
 
 
 @test(TEST_S)
 def a_label_that_no_partition_has_is_named():
     disk = disks.gpt("gpt", [("decoy", disks.random_bytes(4096, 3)), ("tales", disks.model_bytes())])
-    with Machine(".model=label:tails", model=disk) as machine:
+    with Machine(".wait_ms=500", ".model=label:tails", model=disk) as machine:
         return check_down(machine, 520, "MODEL_LOAD_FAILED", "tails")
 
 
@@ -62,6 +62,12 @@ def a_truncated_model_is_told():
 def a_corrupt_model_is_told():
     with Machine(model=disks.corrupt()) as machine:
         return check_down(machine, 520, "MODEL_LOAD_FAILED", "vda")
+
+
+@test(TEST_S)
+def a_model_with_a_damaged_header_is_told():
+    with Machine(model=disks.damaged()) as machine:
+        return check_down(machine, 520, "MODEL_LOAD_FAILED", "vda", "offset 0x")
 
 
 @test(TEST_S)
@@ -84,12 +90,8 @@ def a_wire_that_cannot_be_opened_leaves_the_others():
 @test(TEST_S)
 def a_disk_error_ends_in_a_reboot_and_names_the_sector():
     """The host refuses to read one sector in the middle of the model (QEMU's blkdebug)."""
-    sector = disks.size_sectors(disks.options.model) // 2
-    rules = disks.write("blkdebug", b'[inject-error]\nevent = "read_aio"\nerrno = "5"\n'
-                        b'sector = "%d"\nonce = "off"\n' % sector)
-    drive = f"if=none,id=bad,format=raw,readonly=on,file=blkdebug:{rules}:{disks.options.model}"
-    with Machine(".on_fault=reboot", model="none",
-                 extra=["-drive", drive, "-device", "virtio-blk-pci,drive=bad"]) as machine:
+    sector = disks.bad_sector()
+    with Machine(".on_fault=reboot", model="none", extra=disks.bad_sector_options()) as machine:
         machine.check_end(0, "guest-reset", BOOT_S)
         log = machine.log()
         found = re.search(r"wick.*\bsector\D{0,3}(\d+)", log)
