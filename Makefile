@@ -133,6 +133,11 @@ check: deps-check ## install what is missing, build everything, run every test
 	$(Q)$(parallel) all debug $(BUILD)/unit
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
+.PHONY: check-slow
+check-slow: deps-check ## boot disks through UEFI, other buses and the own kernel in QEMU
+	$(Q)$(parallel) all
+	$(Q)BUILD=$(BUILD) tests/qemu/run.py --slow
+
 # The shape of TinyLlama 1.1B with random weights, 1.2 GB: what a model that fits no cache costs. A
 # vocabulary of 32000 tokens where there is one, else the demo model's.
 BENCH_MODEL := $(BUILD)/bench-1b-Q8_0.gguf
@@ -146,6 +151,10 @@ $(BENCH_MODEL): | $(BUILD)/wick-lab
 	$(call say,MODEL,$@)
 	$(Q)$(BUILD)/wick-lab make-model out=$@ vocab_from=$(BENCH_VOCAB) type=Q8_0 dim=2048 ffn=5632 \
 	    layers=22 heads=32 kv_heads=4 head_dim=64 ctx_train=2048
+
+.PHONY: bench-boot
+bench-boot: deps-check all ## measure power-on to READY in QEMU against an init that does nothing
+	$(Q)BUILD=$(BUILD) tests/qemu/boot_time.py
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
