@@ -56,7 +56,8 @@ def check(condition, *what):
 
 def check_equal(got, want, what=""):
     if got != want:
-        raise AssertionError(f"{what + ': ' if what else ''}got {got!r}, want {want!r}")
+        prefix = f"{what}: " if what else ""
+        raise AssertionError(f"{prefix}got {got!r}, want {want!r}")
 
 
 _work = None
