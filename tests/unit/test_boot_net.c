@@ -440,6 +440,19 @@ Test(boot_dhcp, frames_that_are_no_answer_to_us_are_passed_over) {
     cr_expect_eq(dhcp.state, DHCP_SELECTING, "no address");
 }
 
+Test(boot_dhcp, an_option_that_runs_past_the_end_spoils_the_frame) {
+    static const uint8_t cut[] = {51, 4, 0};
+    uint8_t reply[600];
+    struct dhcp_reply out;
+    dhcp_start(&dhcp, mac, 42, 0);
+    dhcp_tick(&dhcp, 0, frame, &length);
+    size_t n = reply_write(reply, DHCP_OFFER, cut, sizeof cut);
+    uint8_t *exact = malloc(n);
+    memcpy(exact, reply, n);
+    cr_assert_not(dhcp_read(&dhcp, exact, n, &out));
+    free(exact);
+}
+
 /* Every cut and every changed byte of an offer, on memory of exactly its size. */
 Test(boot_dhcp, cut_and_garbled_frames_are_survived) {
     uint8_t reply[600];
