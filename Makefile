@@ -39,7 +39,8 @@ LDFLAGS_WICK := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build
 LDLIBS       := -lm
 
 # Rooms that wait more than they compute are compiled for size.
-speed = $(if $(filter src/base/% src/model/% src/wire/% boot/%,$(1)),-Os,-O2)
+COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/% boot/%
+speed = $(if $(filter $(COLD),$(1)),-Os,-O2)
 
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.
 FLAGS_avx2   := -mavx2 -mfma -mf16c
@@ -187,6 +188,7 @@ deps-check: ; $(Q)tests/deps.sh build check image boot ## install what testing n
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include images/images.mk
+-include kernels/kernels.mk tests/ptx/ptx.mk
 
 .PHONY: install
 install: all ## copy the programs to $(DESTDIR)$(PREFIX)/bin

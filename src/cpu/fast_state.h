@@ -8,9 +8,9 @@
 #include "cpu/fast.h"
 #include "cpu/kernels.h"
 #include "cpu/kv_layout.h"
-#include "cpu/pack.h"
 #include "cpu/team.h"
 #include "model/model.h"
+#include "model/pack.h"
 
 struct fast_layer {
     struct packed_matrix q, k, v, attn_out, gate, up, down;

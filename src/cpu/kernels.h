@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "cpu/kv_layout.h"
-#include "cpu/pack.h"
+#include "model/pack.h"
 
 /* Input rows of a product, in the forms its weights want. stride is a multiple of 32; f is zero
  * from the width to the stride.

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "block_rig.h"
-#include "cpu/pack.h"
+#include "model/pack.h"
 
 enum { ROWS = 37, COLS = 512 };
 

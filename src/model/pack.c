@@ -1,4 +1,4 @@
-#include "cpu/pack.h"
+#include "model/pack.h"
 
 #include <string.h>
 

@@ -23,8 +23,8 @@
  * 64 bytes of values are 16 rows x 4 columns: what VPDPBUSD takes with a broadcast activation, and
  * eight of them are one AMX B tile. Packing loses nothing: pack_row_expand gives back what
  * quant_info()->expand does. */
-#ifndef WICK_CPU_PACK_H
-#define WICK_CPU_PACK_H
+#ifndef WICK_MODEL_PACK_H
+#define WICK_MODEL_PACK_H
 
 #include <stdbool.h>
 #include <stddef.h>
