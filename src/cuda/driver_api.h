@@ -132,8 +132,9 @@ struct cu_graph_exec;
 
 /* Every call, once: X(exported name, CUDA version in which this variant came, parameters). The base
  * name, which cuGetProcAddress takes, is the exported one without _v2. All are needed: they are
- * older than the oldest driver that is served. */
-/* clang-format off: it takes a parameter for a product */
+ * older than the oldest driver that is served. clang-format would take a parameter for a product.
+ */
+/* clang-format off */
 #define CUDA_CALLS(X)                                                                              \
     X(cuInit, 2000, (unsigned flags))                                                              \
     X(cuDriverGetVersion, 2020, (int *version))                                                    \
@@ -144,18 +145,18 @@ struct cu_graph_exec;
     X(cuDeviceGetName, 2000, (char *name, int bytes, int device))                                  \
     X(cuDeviceGetAttribute, 2000, (int *value, int attribute, int device))                         \
     X(cuDeviceGetPCIBusId, 4010, (char *id, int bytes, int device))                                \
-    X(cuDeviceTotalMem_v2, 3020, (size_t * bytes, int device))                                     \
-    X(cuDevicePrimaryCtxRetain, 7000, (struct cu_context * *context, int device))                  \
+    X(cuDeviceTotalMem_v2, 3020, (size_t *bytes, int device))                                      \
+    X(cuDevicePrimaryCtxRetain, 7000, (struct cu_context **context, int device))                   \
     X(cuDevicePrimaryCtxRelease_v2, 11000, (int device))                                           \
     X(cuDevicePrimaryCtxSetFlags_v2, 11000, (int device, unsigned flags))                          \
-    X(cuCtxSetCurrent, 4000, (struct cu_context * context))                                        \
+    X(cuCtxSetCurrent, 4000, (struct cu_context *context))                                         \
     X(cuCtxSynchronize, 2000, (void))                                                              \
-    X(cuMemGetInfo_v2, 3020, (size_t * free, size_t * total))                                      \
-    X(cuMemAlloc_v2, 3020, (uint64_t * address, size_t bytes))                                     \
+    X(cuMemGetInfo_v2, 3020, (size_t *free, size_t *total))                                        \
+    X(cuMemAlloc_v2, 3020, (uint64_t *address, size_t bytes))                                      \
     X(cuMemFree_v2, 3020, (uint64_t address))                                                      \
     X(cuMemHostAlloc, 2020, (void **memory, size_t bytes, unsigned flags))                         \
     X(cuMemFreeHost, 2000, (void *memory))                                                         \
-    X(cuMemHostGetDevicePointer_v2, 3020, (uint64_t * address, void *memory, unsigned flags))      \
+    X(cuMemHostGetDevicePointer_v2, 3020, (uint64_t *address, void *memory, unsigned flags))       \
     X(cuMemcpyHtoD_v2, 3020, (uint64_t to, const void *from, size_t bytes))                        \
     X(cuMemcpyDtoH_v2, 3020, (void *to, uint64_t from, size_t bytes))                              \
     X(cuMemcpyHtoDAsync_v2, 3020,                                                                  \
@@ -163,45 +164,45 @@ struct cu_graph_exec;
     X(cuMemcpyDtoHAsync_v2, 3020,                                                                  \
       (void *to, uint64_t from, size_t bytes, struct cu_stream *stream))                           \
     X(cuMemcpyDtoDAsync_v2, 3020,                                                                  \
-      (uint64_t to, uint64_t from, size_t bytes, struct cu_stream * stream))                       \
+      (uint64_t to, uint64_t from, size_t bytes, struct cu_stream *stream))                        \
     X(cuMemsetD8Async, 3020,                                                                       \
       (uint64_t to, unsigned char value, size_t bytes, struct cu_stream *stream))                  \
     X(cuModuleLoadDataEx, 2010,                                                                    \
-      (struct cu_module * *module, const void *image, unsigned n_options, int *options,            \
+      (struct cu_module **module, const void *image, unsigned n_options, int *options,             \
        void **values))                                                                             \
-    X(cuModuleUnload, 2000, (struct cu_module * module))                                           \
+    X(cuModuleUnload, 2000, (struct cu_module *module))                                            \
     X(cuModuleGetFunction, 2000,                                                                   \
-      (struct cu_function * *function, struct cu_module * module, const char *name))               \
+      (struct cu_function **function, struct cu_module *module, const char *name))                 \
     X(cuFuncGetAttribute, 2020, (int *value, int attribute, struct cu_function *function))         \
-    X(cuFuncSetAttribute, 9000, (struct cu_function * function, int attribute, int value))         \
+    X(cuFuncSetAttribute, 9000, (struct cu_function *function, int attribute, int value))          \
     X(cuLaunchKernel, 4000,                                                                        \
-      (struct cu_function * function, unsigned grid_x, unsigned grid_y, unsigned grid_z,           \
+      (struct cu_function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,            \
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
        struct cu_stream *stream, void **parameters, void **extra))                                 \
     X(cuLaunchCooperativeKernel, 9000,                                                             \
-      (struct cu_function * function, unsigned grid_x, unsigned grid_y, unsigned grid_z,           \
+      (struct cu_function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,            \
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
        struct cu_stream *stream, void **parameters))                                               \
     X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050,                                           \
       (int *blocks, struct cu_function *function, int block_threads, size_t shared_bytes))         \
-    X(cuStreamCreate, 2000, (struct cu_stream * *stream, unsigned flags))                          \
-    X(cuStreamDestroy_v2, 4000, (struct cu_stream * stream))                                       \
-    X(cuStreamSynchronize, 2000, (struct cu_stream * stream))                                      \
-    X(cuStreamQuery, 2000, (struct cu_stream * stream))                                            \
-    X(cuStreamBeginCapture_v2, 10010, (struct cu_stream * stream, int mode))                       \
-    X(cuStreamEndCapture, 10000, (struct cu_stream * stream, struct cu_graph * *graph))            \
+    X(cuStreamCreate, 2000, (struct cu_stream **stream, unsigned flags))                           \
+    X(cuStreamDestroy_v2, 4000, (struct cu_stream *stream))                                        \
+    X(cuStreamSynchronize, 2000, (struct cu_stream *stream))                                       \
+    X(cuStreamQuery, 2000, (struct cu_stream *stream))                                             \
+    X(cuStreamBeginCapture_v2, 10010, (struct cu_stream *stream, int mode))                        \
+    X(cuStreamEndCapture, 10000, (struct cu_stream *stream, struct cu_graph **graph))              \
     X(cuGraphInstantiateWithFlags, 11040,                                                          \
-      (struct cu_graph_exec * *exec, struct cu_graph * graph, unsigned long long flags))           \
-    X(cuGraphUpload, 11010, (struct cu_graph_exec * exec, struct cu_stream * stream))              \
-    X(cuGraphLaunch, 10000, (struct cu_graph_exec * exec, struct cu_stream * stream))              \
-    X(cuGraphExecDestroy, 10000, (struct cu_graph_exec * exec))                                    \
-    X(cuGraphDestroy, 10000, (struct cu_graph * graph))                                            \
-    X(cuEventCreate, 2000, (struct cu_event * *event, unsigned flags))                             \
-    X(cuEventRecord, 2000, (struct cu_event * event, struct cu_stream * stream))                   \
-    X(cuEventQuery, 2000, (struct cu_event * event))                                               \
-    X(cuEventSynchronize, 2000, (struct cu_event * event))                                         \
+      (struct cu_graph_exec **exec, struct cu_graph *graph, unsigned long long flags))             \
+    X(cuGraphUpload, 11010, (struct cu_graph_exec *exec, struct cu_stream *stream))                \
+    X(cuGraphLaunch, 10000, (struct cu_graph_exec *exec, struct cu_stream *stream))                \
+    X(cuGraphExecDestroy, 10000, (struct cu_graph_exec *exec))                                     \
+    X(cuGraphDestroy, 10000, (struct cu_graph *graph))                                             \
+    X(cuEventCreate, 2000, (struct cu_event **event, unsigned flags))                              \
+    X(cuEventRecord, 2000, (struct cu_event *event, struct cu_stream *stream))                     \
+    X(cuEventQuery, 2000, (struct cu_event *event))                                                \
+    X(cuEventSynchronize, 2000, (struct cu_event *event))                                          \
     X(cuEventElapsedTime, 2000, (float *ms, struct cu_event *start, struct cu_event *end))         \
-    X(cuEventDestroy_v2, 4000, (struct cu_event * event))
+    X(cuEventDestroy_v2, 4000, (struct cu_event *event))
 /* clang-format on */
 
 /* api.cuMemAlloc_v2(...) and so on. Only to be called on the driver thread. */
