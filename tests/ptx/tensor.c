@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+// The inner loops are built twice, and the loader takes what the processor has. Every operation in
+// them is exact, so both give the same bits.
+#define CLONED __attribute__((target_clones("avx2", "default")))
+
 // --- shapes -------------------------------------------------------------------------------------
 
-enum { rows_m = 16, columns_n = 8, depth_max = 32 };
+enum { rows_m = 16, columns_n = 8 };
 
 static const struct {
     const char *name;
@@ -56,13 +60,13 @@ static bool mma_is_known(const struct tensor_mma *mma) {
 }
 
 bool tensor_mma_parse(const char *opcode, struct tensor_mma *mma) {
-    enum { words_max = 12, word_max = 12 };
+    enum { parts_max = 12, part_max = 12 };
     static const char *const fixed[] = {"mma", "sync", "aligned"};
-    char words[words_max][word_max];
+    char words[parts_max][part_max];
     int count = 0;
     for (const char *at = opcode; *at;) {
         size_t length = strcspn(at, ".");
-        if (count == words_max || length >= word_max) return false;
+        if (count == parts_max || length >= part_max) return false;
         memcpy(words[count], at, length);
         words[count++][length] = 0;
         at += length + (at[length] == '.');
@@ -97,45 +101,45 @@ bool tensor_mma_parse(const char *opcode, struct tensor_mma *mma) {
 //   A's register r:  row groupID + 8 * (r % 2), k = threadID * e + i + 4e * (r / 2)
 //   B's register r:  k = threadID * e + i + 4e * r, column groupID
 //   C's element j:   row groupID + 8 * (j / 2), column threadID * 2 + j % 2
+// So A and B are plain matrices of words, e neighbours along k in each: k = e * word + i.
+enum { words_max = 8 };
 
-static uint32_t element(uint32_t word, int bits, int i) {
-    return bits == 32 ? word : word >> (bits * i) & ((1u << bits) - 1);
-}
+typedef uint32_t v8u __attribute__((vector_size(32)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef float v8f __attribute__((vector_size(32)));
+typedef double v8d __attribute__((vector_size(64)));
+typedef uint64_t v8q __attribute__((vector_size(64)));
 
-static void a_gather(const struct tensor_mma *mma, const uint32_t *const a[],
-                     uint32_t out[rows_m][depth_max]) {
-    const int bits = type_bits(mma->a), e = 32 / bits;
+struct operands {
+    uint32_t a[rows_m][words_max]; // [row][word]
+    uint32_t b[words_max][columns_n];
+    uint32_t c[rows_m][columns_n]; // one element each; becomes D
+};
+
+static void operands_gather(const struct tensor_mma *mma, const uint32_t *const a[],
+                            const uint32_t *const b[], const uint32_t *const c[],
+                            struct operands *out) {
+    const bool packed = type_bits(mma->c) == 16;
     for (int r = 0; r < mma->a_registers; r++)
         for (int lane = 0; lane < tensor_lanes; lane++)
-            for (int i = 0; i < e; i++)
-                out[lane / 4 + 8 * (r % 2)][lane % 4 * e + i + 4 * e * (r / 2)] =
-                    element(a[r][lane], bits, i);
-}
-
-static void b_gather(const struct tensor_mma *mma, const uint32_t *const b[],
-                     uint32_t out[depth_max][columns_n]) {
-    const int bits = type_bits(mma->b), e = 32 / bits;
+            out->a[lane / 4 + 8 * (r % 2)][lane % 4 + 4 * (r / 2)] = a[r][lane];
     for (int r = 0; r < mma->b_registers; r++)
         for (int lane = 0; lane < tensor_lanes; lane++)
-            for (int i = 0; i < e; i++)
-                out[lane % 4 * e + i + 4 * e * r][lane / 4] = element(b[r][lane], bits, i);
+            out->b[lane % 4 + 4 * r][lane / 4] = b[r][lane];
+    for (int half = 0; half < 2; half++)
+        for (int lane = 0; lane < tensor_lanes; lane++) {
+            uint32_t *pair = &out->c[lane / 4 + 8 * half][lane % 4 * 2];
+            pair[0] = packed ? c[half][lane] & 0xffff : c[2 * half][lane];
+            pair[1] = packed ? c[half][lane] >> 16 : c[2 * half + 1][lane];
+        }
 }
 
-static void c_gather(const struct tensor_mma *mma, const uint32_t *const c[],
-                     uint32_t out[rows_m][columns_n]) {
-    const int bits = type_bits(mma->c), e = 32 / bits;
-    for (int j = 0; j < 4; j++)
-        for (int lane = 0; lane < tensor_lanes; lane++)
-            out[lane / 4 + 8 * (j / 2)][lane % 4 * 2 + j % 2] =
-                element(c[j / e][lane], bits, j % e);
-}
-
-static void d_scatter(const struct tensor_mma *mma, const uint32_t in[rows_m][columns_n],
-                      uint32_t *const d[]) {
+static void result_scatter(const struct tensor_mma *mma, const struct operands *in,
+                           uint32_t *const d[]) {
     const bool packed = type_bits(mma->d) == 16;
-    for (int lane = 0; lane < tensor_lanes; lane++)
-        for (int half = 0; half < 2; half++) {
-            const uint32_t *pair = &in[lane / 4 + 8 * half][lane % 4 * 2];
+    for (int half = 0; half < 2; half++)
+        for (int lane = 0; lane < tensor_lanes; lane++) {
+            const uint32_t *pair = &in->c[lane / 4 + 8 * half][lane % 4 * 2];
             if (packed) {
                 d[half][lane] = pair[0] | pair[1] << 16;
             } else {
@@ -148,105 +152,116 @@ static void d_scatter(const struct tensor_mma *mma, const uint32_t in[rows_m][co
 // --- integers
 // -------------------------------------------------------------------------------------
 
-static int32_t widen(uint32_t byte, enum tensor_type type) {
-    return type == TENSOR_S8 ? (int8_t)byte : (int32_t)byte;
+static int32_t byte_widen(uint32_t word, int i, enum tensor_type type) {
+    const uint32_t byte = word >> 8 * i;
+    return type == TENSOR_S8 ? (int8_t)byte : (uint8_t)byte;
 }
 
 // Exact: 32 products of at most 2^16 each.
-static void integers_multiply(const struct tensor_mma *mma, uint32_t a_raw[rows_m][depth_max],
-                              uint32_t b_raw[depth_max][columns_n], uint32_t c[rows_m][columns_n]) {
-    int32_t b[depth_max][columns_n];
-    for (int k = 0; k < mma->k; k++)
-        for (int n = 0; n < columns_n; n++) b[k][n] = widen(b_raw[k][n], mma->b);
-    for (int m = 0; m < rows_m; m++) {
-        int32_t sum[columns_n] = {0};
-        for (int k = 0; k < mma->k; k++) {
-            const int32_t a = widen(a_raw[m][k], mma->a);
-            for (int n = 0; n < columns_n; n++) sum[n] += a * b[k][n];
+CLONED static void integers_multiply(const struct tensor_mma *mma, struct operands *in) {
+    enum { e = 4 };
+    const int words = mma->k / e;
+    v8i b[words_max][e];
+    for (int w = 0; w < words; w++) {
+        v8u word;
+        memcpy(&word, in->b[w], sizeof word);
+        for (int i = 0; i < e; i++) {
+            const v8u top = word << 8 * (e - 1 - i);
+            b[w][i] = mma->b == TENSOR_S8 ? (v8i)top >> 24 : (v8i)(top >> 24);
         }
+    }
+    for (int m = 0; m < rows_m; m++) {
+        v8i sum = {0};
+        for (int w = 0; w < words; w++)
+            for (int i = 0; i < e; i++) sum += byte_widen(in->a[m][w], i, mma->a) * b[w][i];
         for (int n = 0; n < columns_n; n++) {
-            const int64_t total = (int64_t)(int32_t)c[m][n] + sum[n];
+            const int64_t total = (int64_t)(int32_t)in->c[m][n] + sum[n];
             if (mma->saturate && total > INT32_MAX)
-                c[m][n] = INT32_MAX;
+                in->c[m][n] = INT32_MAX;
             else if (mma->saturate && total < INT32_MIN)
-                c[m][n] = (uint32_t)INT32_MIN;
+                in->c[m][n] = (uint32_t)INT32_MIN;
             else
-                c[m][n] = (uint32_t)total;
+                in->c[m][n] = (uint32_t)total;
         }
     }
 }
 
-// --- floating point
-// ---------------------------------------------------------------------------------
+// --- numbers
+// --------------------------------------------------------------------------------------
 
-// A number as its value and the exponent of its significand as stored: that of a subnormal is the
-// smallest one. A zero takes no part in the alignment.
-struct number {
-    double value;
-    int32_t exponent;
-    bool finite;
-};
-
+// Any number of these types is exact as F32. A bfloat16 is the upper half of one; TF32's low 13
+// bits are not looked at; F16's exponent and fraction fit into F32's after a scaling by the
+// difference of the biases. The exponent of a number is that of its significand as stored, so a
+// subnormal has the smallest; a zero takes no part in the alignment. What is not finite is set
+// apart.
 enum { exponent_of_zero = -4096, exponent_floor = -900 };
 
+struct numbers {
+    v8f value; // 0 where not finite
+    v8i exponent;
+    v8i special; // -1 where not finite
+};
+
+// words: a number in the low bits of each.
+__attribute__((always_inline)) static inline void
+numbers_decode(const v8u *words, enum tensor_type type, struct numbers *out) {
+    const bool half = type == TENSOR_F16;
+    v8u bits = *words;
+    if (type == TENSOR_BF16) bits <<= 16;
+    if (type == TENSOR_TF32) bits &= ~0x1fffu;
+    const v8u magnitude = half ? (bits & 0x7fff) << 13 : bits & 0x7fffffff;
+    const v8u sign = half ? (bits & 0x8000) << 16 : bits & 0x80000000;
+    const v8i field = (v8i)(magnitude >> 23);
+    const v8i zero = magnitude == 0, subnormal = field == 0;
+    // F16: the bias changes by 112; a subnormal, having no leading one, is given one for a moment.
+    // (Scaling by 2^112 would do, but F32 subnormals on the way cost the processor a trap each.)
+    const v8u rebased = magnitude + (112u << 23) + ((v8u)subnormal & 1u << 23);
+    const v8f lifted = (v8f)rebased - (v8f)((v8u)subnormal & 113u << 23);
+    const v8f scaled = half ? lifted : (v8f)magnitude;
+    out->special = field >= (half ? 31 : 255);
+    out->value = (v8f)(((v8u)scaled | sign) & ~(v8u)out->special);
+    out->exponent = ((field - subnormal - (half ? 15 : 127)) & ~zero) | (zero & exponent_of_zero);
+}
+
+static float float_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static bool is_finite(float value) {
+    return value - value == 0;
+}
+
+// The i-th number of a word, infinities and NaNs included.
+static float number_value(uint32_t word, int i, enum tensor_type type) {
+    const uint32_t half = word >> 16 * i & 0xffff;
+    switch (type) {
+    case TENSOR_F16: {
+        const float value = float_of_bits((half & 0x7fff) << 13) * 0x1p112f;
+        const float special = half & 0x3ff ? __builtin_nanf("") : __builtin_inff();
+        const float whole = (half & 0x7c00) == 0x7c00 ? special : value;
+        return half & 0x8000 ? -whole : whole;
+    }
+    case TENSOR_BF16:
+        return float_of_bits(half << 16);
+    case TENSOR_TF32:
+        return float_of_bits(word & ~0x1fffu);
+    default:
+        return float_of_bits(word);
+    }
+}
+
 static double power_of_two(int exponent) {
-    assert(exponent > -1023 && exponent < 1024);
-    const uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    const uint64_t bits = (uint64_t)(int64_t)(exponent + 1023) << 52;
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static struct number number_decode(uint32_t raw, enum tensor_type type) {
-    uint32_t bits = raw;
-    int bias = 127, fraction = 23;
-    switch (type) {
-    case TENSOR_F16:
-        bias = 15, fraction = 10;
-        break;
-    case TENSOR_BF16:
-        fraction = 7;
-        break;
-    case TENSOR_TF32:
-        bits = raw >> 13, fraction = 10;
-        break; // the low 13 bits are not looked at
-    default:
-        break;
-    }
-    const uint32_t sign = bits >> (type == TENSOR_F16 || type == TENSOR_BF16 ? 15
-                                   : type == TENSOR_TF32                     ? 18
-                                                                             : 31);
-    const uint32_t mask = type == TENSOR_F16 ? 31 : 255;
-    const uint32_t field = bits >> fraction & mask;
-    const uint32_t low = bits & ((1u << fraction) - 1);
-    struct number number = {.finite = field != mask};
-    if (!number.finite) {
-        number.value = low ? (double)__builtin_nanf("") : (double)__builtin_inff();
-        number.exponent = exponent_of_zero;
-    } else {
-        const int exponent = (field ? (int)field : 1) - bias;
-        const uint32_t significand = low | (uint32_t)(field != 0) << fraction;
-        number.value = (double)significand * power_of_two(exponent - fraction);
-        number.exponent = significand ? exponent : exponent_of_zero;
-    }
-    if (sign & 1) number.value = -number.value;
-    return number;
-}
-
-// value is exact; towards zero to F32, past the largest to infinity.
-static uint32_t f32_truncate(double value) {
-    uint64_t wide;
-    memcpy(&wide, &value, sizeof wide);
-    const double smallest = power_of_two(-126), unit = power_of_two(-149);
-    const double magnitude = value < 0 ? -value : value;
-    double cut;
-    if (magnitude < smallest) {
-        cut = (double)(int64_t)(value / unit) * unit;
-    } else {
-        wide &= ~((UINT64_C(1) << 29) - 1); // 52 - 23 bits that F32 does not have
-        memcpy(&cut, &wide, sizeof cut);
-    }
-    const float narrow = (float)cut;
+// value is exact; towards zero to F32 where that is subnormal and has fewer bits.
+static uint32_t f32_truncate_small(double value) {
+    const float narrow = (float)((double)(int64_t)(value / 0x1p-149) * 0x1p-149);
     uint32_t bits;
     memcpy(&bits, &narrow, sizeof bits);
     return bits;
@@ -270,115 +285,182 @@ static uint32_t f16_round(double value) {
     return sign | (((uint32_t)(exponent + 14) << 10) + whole);
 }
 
-// One matrix of decoded numbers, values apart from exponents so that the loops below vectorise.
+// --- floating point
+// -------------------------------------------------------------------------------
+
+// [i][...][word]: element i of each word. Rows of A are read one number at a time.
 struct decoded {
-    double a[rows_m][depth_max], b[depth_max][columns_n];
-    int32_t a_exponent[rows_m][depth_max], b_exponent[depth_max][columns_n];
+    double a[2][rows_m][words_max];
+    int32_t a_exponent[2][rows_m][words_max];
+    v8d b[2][words_max];
+    v8i b_exponent[2][words_max];
     bool finite;
 };
 
-static void numbers_decode(const struct tensor_mma *mma, uint32_t a[rows_m][depth_max],
-                           uint32_t b[depth_max][columns_n], struct decoded *out) {
-    out->finite = true;
-    for (int k = 0; k < mma->k; k++) {
+// 16-bit types have two elements in a word; TF32 has one.
+__attribute__((always_inline)) static inline void
+matrices_decode_as(enum tensor_type type, const struct operands *in, struct decoded *out) {
+    const int e = 32 / (type == TENSOR_TF32 ? 32 : 16);
+    v8i special = {0};
+    for (int i = 0; i < e; i++) {
         for (int m = 0; m < rows_m; m++) {
-            const struct number number = number_decode(a[m][k], mma->a);
-            out->finite &= number.finite;
-            out->a[m][k] = number.finite ? number.value : 0;
-            out->a_exponent[m][k] = number.exponent;
+            v8u word;
+            struct numbers numbers;
+            memcpy(&word, in->a[m], sizeof word);
+            if (e == 2) word = word >> 16 * i & 0xffff;
+            numbers_decode(&word, type, &numbers);
+            const v8d value = __builtin_convertvector(numbers.value, v8d);
+            memcpy(out->a[i][m], &value, sizeof value);
+            memcpy(out->a_exponent[i][m], &numbers.exponent, sizeof numbers.exponent);
+            special |= numbers.special;
         }
-        for (int n = 0; n < columns_n; n++) {
-            const struct number number = number_decode(b[k][n], mma->b);
-            out->finite &= number.finite;
-            out->b[k][n] = number.finite ? number.value : 0;
-            out->b_exponent[k][n] = number.exponent;
+        for (int w = 0; w < words_max; w++) {
+            v8u word;
+            struct numbers numbers;
+            memcpy(&word, in->b[w], sizeof word);
+            if (e == 2) word = word >> 16 * i & 0xffff;
+            numbers_decode(&word, type, &numbers);
+            out->b[i][w] = __builtin_convertvector(numbers.value, v8d);
+            out->b_exponent[i][w] = numbers.exponent;
+            special |= numbers.special;
         }
+    }
+    out->finite = true;
+    for (int n = 0; n < columns_n; n++) out->finite &= special[n] == 0;
+}
+
+CLONED static void matrices_decode(enum tensor_type type, const struct operands *in,
+                                   struct decoded *out) {
+    switch (type) {
+    case TENSOR_F16:
+        matrices_decode_as(TENSOR_F16, in, out);
+        break;
+    case TENSOR_BF16:
+        matrices_decode_as(TENSOR_BF16, in, out);
+        break;
+    default:
+        matrices_decode_as(TENSOR_TF32, in, out);
+        break;
     }
 }
 
-// One row of D over one block of k: c becomes the row's new accumulators.
-static void block_multiply(const struct decoded *in, int m, int k0, int k1, enum tensor_type type,
-                           uint32_t c[columns_n]) {
-    enum { kept_bits = 24 }; // below the largest exponent
-    int32_t largest[columns_n], sum[columns_n];
-    double value[columns_n], scale[columns_n];
-    for (int n = 0; n < columns_n; n++) {
-        const struct number number = number_decode(c[n], type);
-        value[n] = number.finite ? number.value : 0;
-        largest[n] = number.exponent;
-    }
-    for (int k = k0; k < k1; k++)
-        for (int n = 0; n < columns_n; n++) {
-            const int32_t exponent = in->a_exponent[m][k] + in->b_exponent[k][n];
-            largest[n] = exponent > largest[n] ? exponent : largest[n];
+// One row of D over one block of k, which is four words of all these types. c: the row's
+// accumulators, replaced by the exact sums of the aligned terms.
+__attribute__((always_inline)) static inline void
+block_sum(const struct decoded *in, int e, int m, int block, const struct numbers *c, v8d *sums) {
+    enum { block_words = 4, kept_bits = 24 }; // kept below the largest exponent
+    const int first = block * block_words;
+    v8i largest = c->exponent;
+    for (int i = 0; i < e; i++)
+        for (int w = first; w < first + block_words; w++) {
+            const v8i exponent = in->a_exponent[i][m][w] + in->b_exponent[i][w];
+            const v8i above = exponent > largest;
+            largest = (exponent & above) | (largest & ~above);
         }
-    for (int n = 0; n < columns_n; n++) {
-        if (largest[n] < exponent_floor) largest[n] = exponent_floor; // nothing but zeros
-        scale[n] = power_of_two(kept_bits - largest[n]);
-        sum[n] = (int32_t)(value[n] * scale[n]);
-    }
+    const v8i floored = largest < exponent_floor; // nothing but zeros: any scale will do
+    largest = (floored & exponent_floor) | (largest & ~floored);
+
     // Each product is below 4 * 2^largest, so each term is below 2^26 and nine of them fit.
-    for (int k = k0; k < k1; k++) {
-        const double a = in->a[m][k];
-        for (int n = 0; n < columns_n; n++) sum[n] += (int32_t)(a * in->b[k][n] * scale[n]);
+    const v8i up = kept_bits - largest + 1023, down = largest - kept_bits + 1023;
+    const v8d scale = (v8d)(__builtin_convertvector(up, v8q) << 52);
+    const v8d unit = (v8d)(__builtin_convertvector(down, v8q) << 52);
+    v8i sum = __builtin_convertvector(__builtin_convertvector(c->value, v8d) * scale, v8i);
+    for (int i = 0; i < e; i++)
+        for (int w = first; w < first + block_words; w++)
+            sum += __builtin_convertvector(in->a[i][m][w] * in->b[i][w] * scale, v8i);
+    *sums = __builtin_convertvector(sum, v8d) * unit;
+}
+
+CLONED static void numbers_multiply_f32(const struct decoded *in, int e, int blocks,
+                                        uint32_t c[rows_m][columns_n]) {
+    for (int m = 0; m < rows_m; m++) {
+        v8u bits;
+        memcpy(&bits, c[m], sizeof bits);
+        for (int block = 0; block < blocks; block++) {
+            struct numbers numbers;
+            v8d sums;
+            numbers_decode(&bits, TENSOR_F32, &numbers);
+            block_sum(in, e, m, block, &numbers, &sums);
+            // Towards zero: without the 52 - 23 bits that F32 does not have. Past the largest it
+            // becomes an infinity here.
+            const v8d cut = (v8d)((v8q)sums & ~((UINT64_C(1) << 29) - 1));
+            bits = (v8u) __builtin_convertvector(cut, v8f);
+            const v8u exponents = bits & 0x7f800000;
+            for (int n = 0; n < columns_n; n++)
+                if (exponents[n] <= 0x00800000 && sums[n] != 0)
+                    bits[n] = sums[n] < 0x1p-126 && sums[n] > -0x1p-126
+                                  ? f32_truncate_small(sums[n])
+                                  : bits[n];
+        }
+        memcpy(c[m], &bits, sizeof bits);
     }
-    for (int n = 0; n < columns_n; n++) {
-        const double exact = (double)sum[n] / scale[n];
-        c[n] = type == TENSOR_F32 ? f32_truncate(exact) : f16_round(exact);
-    }
+}
+
+CLONED static void numbers_multiply_f16(const struct decoded *in, int e, int blocks,
+                                        uint32_t c[rows_m][columns_n]) {
+    for (int m = 0; m < rows_m; m++)
+        for (int block = 0; block < blocks; block++) {
+            v8u bits;
+            struct numbers numbers;
+            v8d sums;
+            memcpy(&bits, c[m], sizeof bits);
+            numbers_decode(&bits, TENSOR_F16, &numbers);
+            block_sum(in, e, m, block, &numbers, &sums);
+            for (int n = 0; n < columns_n; n++) c[m][n] = f16_round(sums[n]);
+        }
 }
 
 // Infinities and NaNs do not depend on the order: what plain arithmetic makes of them is the
-// answer.
-static void specials_set(const struct tensor_mma *mma, uint32_t a[rows_m][depth_max],
-                         uint32_t b[depth_max][columns_n], uint32_t c[rows_m][columns_n],
-                         uint32_t d[rows_m][columns_n]) {
-    const bool wide = mma->d == TENSOR_F32;
+// answer. before: the operands; c: the result so far.
+static void specials_set(const struct tensor_mma *mma, const struct operands *before,
+                         uint32_t c[rows_m][columns_n]) {
+    const bool single = mma->d == TENSOR_F32;
+    const int e = 32 / type_bits(mma->a);
     for (int m = 0; m < rows_m; m++)
         for (int n = 0; n < columns_n; n++) {
-            struct number sum = number_decode(c[m][n], mma->c);
+            double sum = (double)number_value(before->c[m][n], 0, mma->c);
+            bool finite = is_finite((float)sum);
             for (int k = 0; k < mma->k; k++) {
-                const struct number x = number_decode(a[m][k], mma->a);
-                const struct number y = number_decode(b[k][n], mma->b);
-                sum.finite &= x.finite && y.finite;
-                sum.value += x.value * y.value;
+                const float x = number_value(before->a[m][k / e], k % e, mma->a);
+                const float y = number_value(before->b[k / e][n], k % e, mma->b);
+                finite &= is_finite(x) && is_finite(y);
+                sum += (double)x * (double)y;
             }
-            if (sum.finite) continue;
-            const uint32_t sign = sum.value < 0;
-            if (sum.value != sum.value)
-                d[m][n] = wide ? 0x7fffffff : 0x7fff;
+            if (finite) continue;
+            const uint32_t sign = sum < 0;
+            if (sum != sum)
+                c[m][n] = single ? 0x7fffffff : 0x7fff;
             else
-                d[m][n] = wide ? 0x7f800000 | sign << 31 : 0x7c00 | sign << 15;
+                c[m][n] = single ? 0x7f800000 | sign << 31 : 0x7c00 | sign << 15;
         }
 }
 
-static void numbers_multiply(const struct tensor_mma *mma, uint32_t a[rows_m][depth_max],
-                             uint32_t b[depth_max][columns_n], uint32_t c[rows_m][columns_n]) {
+static void numbers_multiply(const struct tensor_mma *mma, struct operands *operands) {
+    const int e = 32 / type_bits(mma->a), blocks = mma->k / (4 * e);
+    const struct operands before = *operands;
     struct decoded in;
-    uint32_t before[rows_m][columns_n];
-    numbers_decode(mma, a, b, &in);
-    memcpy(before, c, sizeof before);
+    matrices_decode(mma->a, operands, &in);
+    bool finite = in.finite;
     for (int m = 0; m < rows_m; m++)
-        for (int n = 0; n < columns_n; n++) in.finite &= number_decode(c[m][n], mma->c).finite;
-
-    const int block = mma->a == TENSOR_TF32 ? 4 : 8;
-    for (int m = 0; m < rows_m; m++)
-        for (int k = 0; k < mma->k; k += block) block_multiply(&in, m, k, k + block, mma->c, c[m]);
-    if (!in.finite) specials_set(mma, a, b, before, c);
+        for (int n = 0; n < columns_n; n++)
+            finite &= is_finite(number_value(before.c[m][n], 0, mma->c));
+    if (mma->c == TENSOR_F32)
+        numbers_multiply_f32(&in, e, blocks, operands->c);
+    else
+        numbers_multiply_f16(&in, e, blocks, operands->c);
+    if (!finite) specials_set(mma, &before, operands->c);
 }
 
 void tensor_mma_run(const struct tensor_mma *mma, uint32_t *const d[], const uint32_t *const a[],
                     const uint32_t *const b[], const uint32_t *const c[]) {
-    uint32_t a_raw[rows_m][depth_max], b_raw[depth_max][columns_n], c_raw[rows_m][columns_n];
     assert(mma_is_known(mma));
-    a_gather(mma, a, a_raw);
-    b_gather(mma, b, b_raw);
-    c_gather(mma, c, c_raw);
+    struct operands operands = {0};
+    operands_gather(mma, a, b, c, &operands);
     if (mma->d == TENSOR_S32)
-        integers_multiply(mma, a_raw, b_raw, c_raw);
+        integers_multiply(mma, &operands);
     else
-        numbers_multiply(mma, a_raw, b_raw, c_raw);
-    d_scatter(mma, (const uint32_t(*)[columns_n])c_raw, d);
+        numbers_multiply(mma, &operands);
+    result_scatter(mma, &operands, d);
 }
 
 // --- ldmatrix and movmatrix
