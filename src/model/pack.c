@@ -75,57 +75,81 @@ static void pack_float_row(const uint8_t *source, uint32_t cols, uint32_t value_
                value_bytes);
 }
 
-/* 32 values of row r into a block of values. */
-static void pack_block(const struct pack_format *format, const int8_t *value, uint32_t r,
-                       uint8_t *block) {
-    if (format->bits == 8) {
-        for (uint32_t g = 0; g < 8; g++) memcpy(block + 64 * g + 4 * r, value + 4 * g, 4);
-        return;
-    }
-    for (uint32_t v = 0; v < 4; v++)
-        for (uint32_t j = 0; j < 4; j++)
-            block[64 * v + 4 * r + j] =
-                (uint8_t)(value[4 * v + j] | (uint8_t)value[16 + 4 * v + j] << 4);
-}
-
 static uint32_t pack_block_bytes(const struct pack_format *format) {
     return format->bits == 8 ? BLOCK_8 : BLOCK_4;
 }
 
-/* Codes of block `half` (0, 1) of a flat unit. */
-static void pack_flat(const struct pack_format *format, const struct quant_codes *codes,
-                      uint32_t half, uint32_t r, uint8_t *unit) {
-    memcpy(unit + 32 * half + 2 * r, &codes->d, 2);
-    if (format->has_min) memcpy(unit + FLAT_HEAD + 32 * half + 2 * r, &codes->m, 2);
-    pack_block(format, codes->value, r,
-               unit + format->values_offset + half * pack_block_bytes(format));
+/* One unit of the file, of all rows of a panel. */
+struct pack_unit {
+    struct quant_codes row[PACK_ROWS];
+};
+
+/* Word g of row r goes to word 16 g + r: four columns of sixteen rows side by side. */
+static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_t *out) {
+    for (uint32_t g = 0; g < words; g++, row += 4)
+        for (uint32_t r = 0; r < PACK_ROWS; r++, out += 4) memcpy(out, row + r * stride, 4);
 }
 
-static void pack_super(const struct pack_format *format, const struct quant_codes *codes,
-                       uint32_t r, uint8_t *unit) {
+/* Values 32 b .. 32 b + 31 of all rows into a block of values. */
+static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
+                       uint8_t *block) {
+    if (format->bits == 8) {
+        pack_words((const uint8_t *)(unit->row[0].value + 32 * b), sizeof unit->row[0], 8, block);
+        return;
+    }
+    uint8_t both[PACK_ROWS][16];
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        const uint8_t *value = (const uint8_t *)(unit->row[r].value + 32 * b);
+        for (uint32_t k = 0; k < 16; k++) both[r][k] = (uint8_t)(value[k] | value[16 + k] << 4);
+    }
+    pack_words(both[0], sizeof both[0], 4, block);
+}
+
+/* Block `half` (0, 1) of a flat unit. */
+static void pack_flat(const struct pack_format *format, const struct pack_unit *from, uint32_t half,
+                      uint8_t *unit) {
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        memcpy(unit + 32 * half + 2 * r, &from->row[r].d, 2);
+        if (format->has_min) memcpy(unit + FLAT_HEAD + 32 * half + 2 * r, &from->row[r].m, 2);
+    }
+    pack_block(format, from, 0, unit + format->values_offset + half * pack_block_bytes(format));
+}
+
+static void pack_super(const struct pack_format *format, const struct pack_unit *from,
+                       uint8_t *unit) {
     uint32_t subs = 256u / format->sub;
-    memcpy(unit + 2 * r, &codes->d, 2);
-    memcpy(unit + 32 + 2 * r, &codes->m, 2);
-    for (uint32_t s = 0; s < subs; s++) {
-        unit[SUPER_HEAD + PACK_ROWS * s + r] = (uint8_t)codes->scale[s];
-        if (format->has_min) unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] = codes->min[s];
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        const struct quant_codes *codes = &from->row[r];
+        memcpy(unit + 2 * r, &codes->d, 2);
+        memcpy(unit + 32 + 2 * r, &codes->m, 2);
+        for (uint32_t s = 0; s < subs; s++) {
+            unit[SUPER_HEAD + PACK_ROWS * s + r] = (uint8_t)codes->scale[s];
+            if (format->has_min) unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] = codes->min[s];
+        }
     }
     for (uint32_t b = 0; b < 8; b++)
-        pack_block(format, codes->value + 32 * b, r,
-                   unit + format->values_offset + b * pack_block_bytes(format));
+        pack_block(format, from, b, unit + format->values_offset + b * pack_block_bytes(format));
 }
 
-static void pack_quantised_row(const struct pack_format *format, enum quant_type type,
-                               const uint8_t *source, uint32_t cols, uint32_t r, uint8_t *panel) {
+/* `count` rows of quantised blocks, `row_bytes` apart, into a panel. */
+static void pack_quantised(const struct pack_format *format, enum quant_type type,
+                           const uint8_t *source, size_t row_bytes, uint32_t count, uint32_t cols,
+                           uint8_t *panel) {
     const struct quant_scheme *scheme = quant_scheme(type);
     uint32_t block_bytes = quant_info(type)->block_bytes;
-    struct quant_codes codes;
-    for (uint32_t i = 0; i < cols / scheme->unit; i++) {
-        scheme->read(source + (size_t)i * block_bytes, &codes);
+    uint32_t blocks = cols / scheme->unit;
+    struct pack_unit unit;
+    memset(&unit, 0, sizeof unit); /* rows beyond the matrix stay so */
+    for (uint32_t i = 0; i < blocks; i++, source += block_bytes) {
+        for (uint32_t r = 0; r < count; r++) scheme->read(source + r * row_bytes, &unit.row[r]);
         if (scheme->unit == PACK_BLOCK)
-            pack_flat(format, &codes, i % 2, r, panel + (size_t)(i / 2) * format->unit_bytes);
+            pack_flat(format, &unit, i % 2, panel + (size_t)(i / 2) * format->unit_bytes);
         else
-            pack_super(format, &codes, r, panel + (size_t)i * format->unit_bytes);
+            pack_super(format, &unit, panel + (size_t)i * format->unit_bytes);
+    }
+    if (scheme->unit == PACK_BLOCK && blocks % 2 == 1) { /* half a unit is left: zeros */
+        memset(&unit, 0, sizeof unit);
+        pack_flat(format, &unit, 1, panel + (size_t)(blocks / 2) * format->unit_bytes);
     }
 }
 
@@ -137,14 +161,14 @@ void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *m
     size_t row_bytes = (size_t)tensor->cols / info->block_values * info->block_bytes;
     uint32_t first = panel * PACK_ROWS;
     uint32_t count = tensor->rows - first < PACK_ROWS ? tensor->rows - first : PACK_ROWS;
-    memset(out, 0, matrix->panel_bytes);
-    for (uint32_t r = 0; r < count; r++) {
-        const uint8_t *source = tensor->data + (first + r) * row_bytes;
-        if (format->sub == 0)
-            pack_float_row(source, tensor->cols, format->bits / 8u, r, out);
-        else
-            pack_quantised_row(format, tensor->type, source, tensor->cols, r, out);
+    const uint8_t *source = tensor->data + first * row_bytes;
+    if (format->sub != 0) {
+        pack_quantised(format, tensor->type, source, row_bytes, count, tensor->cols, out);
+        return;
     }
+    memset(out, 0, matrix->panel_bytes);
+    for (uint32_t r = 0; r < count; r++)
+        pack_float_row(source + r * row_bytes, tensor->cols, format->bits / 8u, r, out);
 }
 
 /* The raw value of column c (0..31) of row r in a block of values. */

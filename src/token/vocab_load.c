@@ -97,7 +97,8 @@ struct source {
     const struct gguf *gguf;
     const struct gguf_kv *tokens, *scores, *types, *merges; /* NULL: absent */
     bool named[KNOWN_TEXTS]; /* the file names that role's id: the text decides nothing */
-    bool begins_known[256];  /* first bytes of known texts: a quick no */
+    bool begins_known[256];  /* first and last bytes of known texts: a quick no */
+    bool ends_known[256];
 };
 _Static_assert(VOCAB_TOKENS_MAX < 1 << VOCAB_SLOT_ID_BITS, "an id + 1 fits its slot");
 
@@ -135,7 +136,9 @@ int vocab_byte_spelled(const char *text, size_t length) {
 }
 
 static int known_index(const struct source *source, struct gguf_string text) {
-    if (text.length == 0 || !source->begins_known[(uint8_t)text.text[0]]) return -1;
+    if (text.length == 0 || !source->begins_known[(uint8_t)text.text[0]] ||
+        !source->ends_known[(uint8_t)text.text[text.length - 1]])
+        return -1;
     for (int i = 0; i < KNOWN_TEXTS; i++) {
         if (gguf_string_is(text, known_texts[i].text)) return source->named[i] ? -1 : i;
     }
@@ -233,7 +236,9 @@ static bool find_arrays(struct source *source, struct vocab *vocab, const struct
         return false;
     for (int i = 0; i < KNOWN_TEXTS; i++) {
         source->named[i] = known_texts[i].key && gguf_find(gguf, known_texts[i].key);
-        source->begins_known[(uint8_t)known_texts[i].text[0]] = true;
+        const char *text = known_texts[i].text;
+        source->begins_known[(uint8_t)text[0]] = true;
+        source->ends_known[(uint8_t)text[strlen(text) - 1]] = true;
     }
     if (vocab->kind == VOCAB_SPM) return true;
     if (!gguf_get_array(gguf, KEY("merges"), GGUF_STRING, &source->merges, fault)) return false;
