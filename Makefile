@@ -56,6 +56,8 @@ BOOT_SRC := $(sort $(wildcard boot/*.c))
 LAB_SRC  := $(sort $(wildcard host/lab/*.c))
 CTL_SRC  := $(sort $(wildcard host/wickctl/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+# What the unit tests test of the tools.
+HOST_PURE := host/lab/keys.c
 
 musl_objects  = $(patsubst %.c,$(BUILD)/obj/musl/%.o,$(1))
 debug_objects = $(patsubst %.c,$(BUILD)/obj/debug/%.o,$(1))
@@ -121,7 +123,7 @@ $(BUILD)/debug/%: $(BUILD)/obj/debug/libwick.a
 
 # --- tests ------------------------------------------------------------------------------------
 
-$(BUILD)/unit: $(call debug_objects,$(UNIT_SRC)) $(BUILD)/obj/debug/libwick.a
+$(BUILD)/unit: $(call debug_objects,$(UNIT_SRC) $(HOST_PURE)) $(BUILD)/obj/debug/libwick.a
 	$(call say,LD,$@)
 	$(Q)$(GNU_CC) -fsanitize=address,undefined $^ -lcriterion -lpthread $(LDLIBS) -o $@
 

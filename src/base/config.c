@@ -8,19 +8,10 @@
 
 #include "base/panic.h"
 
-enum {
-    /* Commands that compute: they take the engine's keys. */
-    ENGINE = CONFIG_SERVE | CONFIG_PLAN | CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP | CONFIG_BENCH,
-    /* wick-lab plan takes every key of the server: it can be asked about a server's command line.
-     */
-    SERVER = CONFIG_SERVE | CONFIG_PLAN,
-    /* These measure the weights, not the cache: exact keys and values unless told otherwise. */
-    EXACT_KV = CONFIG_LOGITS | CONFIG_DUMP,
-    PROMPTED = CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP,
-    DAY_MS = 24 * 3600 * 1000
-};
+enum { ENGINE = CONFIG_ENGINE, SERVER = CONFIG_SERVER, DAY_MS = 24 * 3600 * 1000 };
 
 #define AT(field) offsetof(struct config, field), CONFIG_NO_EXTRA
+#define AT_BARE(field) offsetof(struct config, field), CONFIG_BARE
 #define AT_WITH(field, extra) offsetof(struct config, field), offsetof(struct config, extra)
 
 /* Limits that other headers own are repeated here as numbers, because base/ knows no other module;
@@ -28,7 +19,7 @@ enum {
 const struct config_key config_keys[] = {
     /* clang-format off */
     {"model", CONFIG_TEXT, "FILE", NULL, "GGUF file to load",
-     ENGINE | CONFIG_INSPECT | CONFIG_TOKENIZE, AT(model), 1, 0},
+     ENGINE | CONFIG_INSPECT | CONFIG_TOKENIZE, AT_BARE(model), 1, 0},
     {"backend", CONFIG_CHOICE_TEXT, "auto|cpu", "auto", "what computes",
      ENGINE, AT(backend), 0, 0},
     {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512", "auto",
@@ -39,14 +30,10 @@ const struct config_key config_keys[] = {
      ENGINE, AT(ctx), 0, 1 << 20},
     {"slots", CONFIG_U32, "N", "4", "jobs that run at the same time",
      SERVER, AT(slots), 1, 64},
-    {"slots", CONFIG_U32, "N", "1", "sequences computed at the same time",
-     ENGINE & ~SERVER, AT(slots), 1, 64},
     {"chunk", CONFIG_U32, "TOKENS", "64", "prompt tokens of one step",
      ENGINE, AT(chunk), 1, 512},
     {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f16", "type of the KV cache",
-     ENGINE & ~EXACT_KV, AT(kv_type), 0, 0},
-    {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f32", "type of the KV cache",
-     EXACT_KV, AT(kv_type), 0, 0},
+     ENGINE & ~CONFIG_EXACT_KV, AT(kv_type), 0, 0},
     {"kv_tokens", CONFIG_U64, "TOKENS", "0", "positions in the KV pool; 0: slots * ctx",
      ENGINE, AT(kv_tokens), 0, 1u << 30},
     {"memory", CONFIG_BYTES, "BYTES", "0", "most memory to use; 0: what the machine has available",
@@ -65,8 +52,6 @@ const struct config_key config_keys[] = {
      SERVER, AT(drain_ms), 0, DAY_MS},
     {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "info", "least level that is logged",
      SERVER, AT(log_level), 0, 0},
-    {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "warn", "least level that is logged",
-     ENGINE & ~SERVER, AT(log_level), 0, 0},
 
     {"ip", CONFIG_TEXT, "WAY", "link",
      "PID 1 only: ADDR/PREFIX[,gw=ADDR], dhcp, link or none; each with [,dev=NAME]",
@@ -82,70 +67,16 @@ const struct config_key config_keys[] = {
     {"boot_count", CONFIG_CHOICE_TEXT, "auto|cmos|off", "auto",
      "PID 1 only: where failed boots are counted; auto: CMOS, in virtual machines only",
      CONFIG_SERVE, AT(boot_count), 0, 0},
-
-    {"prompt", CONFIG_TEXT, "TEXT", NULL, "text to begin with",
-     PROMPTED, AT(prompt), 0, 0},
-    {"prompt_file", CONFIG_TEXT, "FILE", NULL, "file that holds the prompt, byte for byte",
-     PROMPTED, AT(prompt_file), 1, 0},
-    {"max_tokens", CONFIG_U32, "N", "128", "tokens to generate at most",
-     CONFIG_RUN, AT(max_tokens), 1, 2048},
-    {"max_tokens", CONFIG_U32, "N", "0", "greedy steps after the prompt",
-     CONFIG_LOGITS | CONFIG_DUMP, AT(max_tokens), 0, 2048},
-    {"temperature", CONFIG_REAL, "X", "1", "0..2; below 1e-6 the best token always wins",
-     CONFIG_RUN, AT(temperature), 0, 2},
-    {"top_p", CONFIG_REAL, "X", "1", "keep the likeliest tokens that add up to X; 1 is off",
-     CONFIG_RUN, AT(top_p), 0, 1},
-    {"min_p", CONFIG_REAL, "X", "0", "drop tokens below X times the likeliest; 0 is off",
-     CONFIG_RUN, AT(min_p), 0, 1},
-    {"repetition_penalty", CONFIG_REAL, "X", "1", "0..2; above 1 makes used tokens less likely",
-     CONFIG_RUN, AT(repetition_penalty), 0, 2},
-    {"top_k", CONFIG_U32, "N", "0", "keep the N likeliest tokens; 0 is off",
-     CONFIG_RUN, AT(top_k), 0, 1 << 24},
-    {"seed", CONFIG_U64, "N", NULL, "seed of the sampler; drawn and told when not given",
-     CONFIG_RUN, AT_WITH(seed, seed_set), 0, 18446744073709551615.0},
-    {"seed", CONFIG_U64, "N", "1", "seed of the random weights",
-     CONFIG_MAKE_MODEL, AT(seed), 0, 18446744073709551615.0},
-    {"stop", CONFIG_LIST, "TEXT", NULL, "end when this text appears; repeatable",
-     CONFIG_RUN, AT_WITH(stop, n_stop), 0, CONFIG_STOP_MAX},
-    {"add_bos", CONFIG_BOOL, "0|1", NULL, "begin with the BOS token; not given: as the model asks",
-     PROMPTED | CONFIG_TOKENIZE, AT_WITH(add_bos, add_bos_set), 0, 1},
-    {"parse_special", CONFIG_BOOL, "0|1", "0", "read names of special tokens in the text as tokens",
-     PROMPTED | CONFIG_TOKENIZE, AT(parse_special), 0, 1},
-    {"json", CONFIG_BOOL, "0|1", "0", "print JSON",
-     CONFIG_INSPECT | CONFIG_PLAN | CONFIG_RUN | CONFIG_BENCH, AT(json), 0, 1},
-    {"out", CONFIG_TEXT, "DIR", NULL, "directory to write to", CONFIG_DUMP, AT(out), 1, 0},
-    {"out", CONFIG_TEXT, "FILE", NULL, "file to write", CONFIG_MAKE_MODEL, AT(out), 1, 0},
-
-    {"prompt_tokens", CONFIG_U32, "N", "256", "prompt length to measure",
-     CONFIG_BENCH, AT(prompt_tokens), 1, 1 << 20},
-    {"decode_tokens", CONFIG_U32, "N", "64", "tokens to decode",
-     CONFIG_BENCH, AT(decode_tokens), 1, 1 << 20},
-    {"repeat", CONFIG_U32, "N", "3", "runs; the best and the median are told",
-     CONFIG_BENCH, AT(repeat), 1, 1000},
-
-    {"vocab_from", CONFIG_TEXT, "FILE", NULL, "GGUF file whose vocabulary is taken",
-     CONFIG_MAKE_MODEL, AT(vocab_from), 1, 0},
-    {"type", CONFIG_TEXT, "TYPE", "Q8_0", "type of the matrices",
-     CONFIG_MAKE_MODEL, AT(type), 1, 0},
-    {"architecture", CONFIG_CHOICE_TEXT, "llama|qwen2", "llama", "architecture",
-     CONFIG_MAKE_MODEL, AT(architecture), 0, 0},
-    {"dim", CONFIG_U32, "N", "256", "embedding length", CONFIG_MAKE_MODEL, AT(dim), 1, 1 << 17},
-    {"ffn", CONFIG_U32, "N", "768", "feed-forward length", CONFIG_MAKE_MODEL, AT(ffn), 1, 1 << 20},
-    {"layers", CONFIG_U32, "N", "4", "blocks", CONFIG_MAKE_MODEL, AT(layers), 1, 512},
-    {"heads", CONFIG_U32, "N", "8", "query heads", CONFIG_MAKE_MODEL, AT(heads), 1, 1024},
-    {"kv_heads", CONFIG_U32, "N", "4", "key and value heads; divides heads",
-     CONFIG_MAKE_MODEL, AT(kv_heads), 1, 1024},
-    {"head_dim", CONFIG_U32, "N", "0", "elements of a head; 0: dim / heads",
-     CONFIG_MAKE_MODEL, AT(head_dim), 0, 512},
-    {"ctx_train", CONFIG_U32, "TOKENS", "2048", "context length",
-     CONFIG_MAKE_MODEL, AT(ctx_train), 1, 1 << 20},
-    {"rope_base", CONFIG_REAL, "X", "10000", "base of the rotary angles",
-     CONFIG_MAKE_MODEL, AT(rope_base), 1, 1e9},
-    {"tied", CONFIG_BOOL, "0|1", "0", "the output is the embedding; no output.weight",
-     CONFIG_MAKE_MODEL, AT(tied), 0, 1},
     /* clang-format on */
     {0},
 };
+
+const struct config_key *config_next(const struct config_key *row) {
+    row = row == NULL ? config_keys : row + 1;
+    bool ours = row == &config_keys[sizeof config_keys / sizeof config_keys[0] - 1];
+    if (ours && config_lab_keys != NULL) row = config_lab_keys;
+    return row->name != NULL ? row : NULL;
+}
 
 static char key_char(char c) {
     return c == '-' ? '_' : c;
@@ -159,7 +90,7 @@ static bool key_equal(const char *name, const char *key, size_t length) {
 }
 
 static const struct config_key *key_find(uint32_t use, const char *key, size_t length) {
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         if ((row->uses & use) != 0 && key_equal(row->name, key, length)) return row;
     }
     return NULL;
@@ -188,7 +119,7 @@ static uint32_t key_distance(const char *name, const char *key, size_t length) {
 static bool fault_unknown_key(uint32_t use, const char *key, size_t length, struct fault *fault) {
     const char *nearest = NULL;
     uint32_t best = 4; /* more edits than 3 is another word */
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         if (key_equal(row->name, key, length)) {
             return fault_set(fault, FAULT_INVALID_REQUEST, "key '%s' has no use here; see --help",
                              row->name);
@@ -330,7 +261,7 @@ static bool value_store(struct config *config, const struct config_key *row, con
 
 void config_defaults(struct config *config, uint32_t use) {
     memset(config, 0, sizeof *config);
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         if ((row->uses & use) == 0 || row->initial == NULL) continue;
         bool stored = value_store(config, row, row->initial);
         wick_assert(stored);
@@ -340,7 +271,7 @@ void config_defaults(struct config *config, uint32_t use) {
 static bool row_set(struct config *config, const struct config_key *row, const char *value,
                     struct fault *fault) {
     if (!value_store(config, row, value)) return fault_bad_value(row, value, fault);
-    if (row->type != CONFIG_LIST && row->extra != CONFIG_NO_EXTRA) {
+    if (row->type != CONFIG_LIST && row->extra < CONFIG_BARE) {
         *(bool *)((char *)config + row->extra) = true;
     }
     return true;
@@ -353,6 +284,15 @@ bool config_set(struct config *config, uint32_t use, const char *key, const char
     return row_set(config, row, value, fault);
 }
 
+/* The first key that takes bare words and has none yet, or NULL. */
+static const struct config_key *bare_find(const struct config *config, uint32_t use) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
+        if ((row->uses & use) == 0 || row->extra != CONFIG_BARE) continue;
+        if (*(const char *const *)((const char *)config + row->offset) == NULL) return row;
+    }
+    return NULL;
+}
+
 /* One word of argv, and the next one (or NULL) where the value may stand. *taken: 1 or 2. */
 static bool word_set(struct config *config, uint32_t use, const char *word, const char *next,
                      int *taken, struct fault *fault) {
@@ -362,13 +302,13 @@ static bool word_set(struct config *config, uint32_t use, const char *word, cons
     const struct config_key *row = key_find(use, key, length);
     *taken = 1;
     if (!option && key[length] == '\0') {
-        const struct config_key *model = key_find(use, "model", strlen("model"));
-        if (model == NULL || config->model != NULL || word[0] == '-' || word[0] == '\0') {
+        const struct config_key *bare = bare_find(config, use);
+        if (bare == NULL || word[0] == '-' || word[0] == '\0') {
             return fault_set(fault, FAULT_INVALID_REQUEST,
                              "'%.*s' is not key=value nor --key value; see --help", VALUE_SHOWN_MAX,
                              word);
         }
-        return row_set(config, model, word, fault);
+        return row_set(config, bare, word, fault);
     }
     if (row == NULL) return fault_unknown_key(use, key, length, fault);
     if (key[length] == '=') return row_set(config, row, key + length + 1, fault);
@@ -445,7 +385,7 @@ bool config_from_cmdline(struct config *config, uint32_t use, char *line, struct
 }
 
 void config_help(int fd, uint32_t use) {
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         if ((row->uses & use) == 0) continue;
         char usage[64];
         snprintf(usage, sizeof usage, "%s=%s", row->name, row->kind);

@@ -23,7 +23,18 @@ enum config_use {
     CONFIG_LOGITS = 1 << 5,
     CONFIG_DUMP = 1 << 6,
     CONFIG_BENCH = 1 << 7,
-    CONFIG_MAKE_MODEL = 1 << 8
+    CONFIG_MAKE_MODEL = 1 << 8,
+    CONFIG_SCORE = 1 << 9,
+    CONFIG_DIFF = 1 << 10,
+
+    /* Those that compute: they take the engine's keys. */
+    CONFIG_ENGINE = CONFIG_SERVE | CONFIG_PLAN | CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP |
+                    CONFIG_BENCH | CONFIG_SCORE | CONFIG_DIFF,
+    /* wick-lab plan takes every key of the server: it can be asked about a server's command line.
+     */
+    CONFIG_SERVER = CONFIG_SERVE | CONFIG_PLAN,
+    /* These measure the weights, not the cache: exact keys and values unless told otherwise. */
+    CONFIG_EXACT_KV = CONFIG_LOGITS | CONFIG_DUMP
 };
 
 enum config_on_fault { CONFIG_FAULT_PANICS, CONFIG_FAULT_REBOOTS };
@@ -72,6 +83,13 @@ struct config {
     const char *out; /* dump: directory; make-model: file */
     /* bench */
     uint32_t prompt_tokens, decode_tokens, repeat;
+    const char *sweep, *svg;
+    /* score, diff */
+    const char *file;    /* the text */
+    uint32_t max_scored; /* tokens of it; 0: all */
+    bool overlap_set;
+    uint32_t overlap;                        /* tokens */
+    const char *model_b, *backend_b, *isa_b; /* NULL: as in A */
     /* make-model */
     const char *vocab_from, *type, *architecture;
     uint32_t dim, ffn, layers, heads, kv_heads, head_dim, ctx_train;
@@ -106,11 +124,17 @@ struct config_key {
  capacity */
 };
 
-/* The value of config_key.extra that stands for none. */
-enum { CONFIG_NO_EXTRA = UINT16_MAX };
+/* Values of config_key.extra that are no offset: nothing, and a text that may also be given as a
+ * bare word; several take bare words in the order of the table. */
+enum { CONFIG_NO_EXTRA = UINT16_MAX, CONFIG_BARE = UINT16_MAX - 1 };
 
-/* The table, ended by an entry with name NULL. */
+/* The keys of wick, and those that only wick-lab has (host/lab/keys.c): weak, so that wick does not
+ * carry them. Each is ended by an entry with name NULL. */
 extern const struct config_key config_keys[];
+extern const struct config_key config_lab_keys[] __attribute__((weak));
+
+/* The row after `row`, the first of all after NULL; NULL at the end. Walks both tables. */
+const struct config_key *config_next(const struct config_key *row);
 
 /* Fills *config with the defaults of the table for one use (CONFIG_SERVE ...). */
 void config_defaults(struct config *config, uint32_t use);
@@ -120,8 +144,8 @@ void config_defaults(struct config *config, uint32_t use);
 bool config_set(struct config *config, uint32_t use, const char *key, const char *value,
                 struct fault *fault);
 
-/* argv after the program's (and command's) name. A bare word without '=' is the model, if `model`
- * is a key of this use and was not given. --help (-h) and --version (-V) set *asked to 'h' or 'V'
+/* argv after the program's (and command's) name. A bare word without '=' is the model, or what else
+ * may be given so in this use and was not. --help (-h) and --version (-V) set *asked to 'h' or 'V'
  * and stop; otherwise it is 0. */
 bool config_from_argv(struct config *config, uint32_t use, int argc, char **argv, char *asked,
                       struct fault *fault);

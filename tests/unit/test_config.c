@@ -11,9 +11,9 @@
 #include "engine/scheduler.h"
 #include "model/model.h"
 
-static const uint32_t all_uses[] = {CONFIG_SERVE,    CONFIG_INSPECT, CONFIG_PLAN,
-                                    CONFIG_TOKENIZE, CONFIG_RUN,     CONFIG_LOGITS,
-                                    CONFIG_DUMP,     CONFIG_BENCH,   CONFIG_MAKE_MODEL};
+static const uint32_t all_uses[] = {CONFIG_SERVE,      CONFIG_INSPECT, CONFIG_PLAN, CONFIG_TOKENIZE,
+                                    CONFIG_RUN,        CONFIG_LOGITS,  CONFIG_DUMP, CONFIG_BENCH,
+                                    CONFIG_MAKE_MODEL, CONFIG_SCORE,   CONFIG_DIFF};
 
 static struct config config;
 static struct fault fault;
@@ -32,7 +32,7 @@ static bool parse(uint32_t use, char **argv) {
     }
 
 static const struct config_key *row_of(const char *name, uint32_t use) {
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         if (strcmp(row->name, name) == 0 && (row->uses & use) != 0) return row;
     }
     cr_assert_fail("no key %s", name);
@@ -40,15 +40,15 @@ static const struct config_key *row_of(const char *name, uint32_t use) {
 }
 
 Test(config, no_use_has_a_key_twice) {
-    for (const struct config_key *a = config_keys; a->name != NULL; a++) {
-        for (const struct config_key *b = config_keys; b != a; b++) {
+    for (const struct config_key *a = NULL; (a = config_next(a)) != NULL;) {
+        for (const struct config_key *b = config_next(NULL); b != a; b = config_next(b)) {
             cr_assert(strcmp(a->name, b->name) != 0 || (a->uses & b->uses) == 0, "%s", a->name);
         }
     }
 }
 
 Test(config, every_row_is_in_use_and_every_default_passes_its_own_check) {
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         cr_assert_neq(row->uses, 0, "%s", row->name);
         cr_assert_lt(row->offset, sizeof config);
         for (size_t i = 0; i < sizeof all_uses / sizeof all_uses[0]; i++) {
@@ -121,6 +121,18 @@ Test(config, bare_word_is_the_model_once) {
     cr_assert_not(parse(CONFIG_SERVE, ARGS("tales.gguf", "other.gguf")));
     cr_assert_not(parse(CONFIG_MAKE_MODEL, ARGS("tales.gguf")));
     cr_assert_not(parse(CONFIG_SERVE, ARGS("-x")));
+}
+
+Test(config, bare_words_fill_the_keys_that_take_them_in_order) {
+    cr_assert(parse(CONFIG_DIFF, ARGS("a.gguf", "b.gguf", "text.txt")), "%s", fault.text);
+    cr_assert_str_eq(config.model, "a.gguf");
+    cr_assert_str_eq(config.model_b, "b.gguf");
+    cr_assert_str_eq(config.file, "text.txt");
+    cr_assert(parse(CONFIG_DIFF, ARGS("file=text.txt", "a.gguf")));
+    cr_assert_null(config.model_b);
+    cr_assert(parse(CONFIG_SCORE, ARGS("a.gguf", "text.txt")));
+    cr_assert_str_eq(config.file, "text.txt");
+    cr_assert_not(parse(CONFIG_SCORE, ARGS("a.gguf", "text.txt", "more")));
 }
 
 Test(config, flag_without_value_is_on) {
@@ -281,7 +293,7 @@ Test(config, help_lists_exactly_the_keys_of_the_use) {
         length += (size_t)n;
     }
     text[length] = '\0';
-    for (const struct config_key *row = config_keys; row->name != NULL; row++) {
+    for (const struct config_key *row = NULL; (row = config_next(row)) != NULL;) {
         char usage[64];
         snprintf(usage, sizeof usage, "  %s=%s ", row->name, row->kind);
         bool used = (row->uses & CONFIG_LOGITS) != 0;

@@ -1,0 +1,101 @@
+/* The keys that only wick-lab has; those it shares with wick are in src/base/config.c. */
+#include <stddef.h>
+
+#include "base/config.h"
+
+enum { PROMPTED = CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP, SCORED = CONFIG_SCORE | CONFIG_DIFF };
+
+#define AT(field) offsetof(struct config, field), CONFIG_NO_EXTRA
+#define AT_BARE(field) offsetof(struct config, field), CONFIG_BARE
+#define AT_WITH(field, extra) offsetof(struct config, field), offsetof(struct config, extra)
+
+const struct config_key config_lab_keys[] = {
+    /* clang-format off */
+    {"slots", CONFIG_U32, "N", "1", "sequences computed at the same time",
+     CONFIG_ENGINE & ~CONFIG_SERVER, AT(slots), 1, 64},
+    {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f32", "type of the KV cache",
+     CONFIG_EXACT_KV, AT(kv_type), 0, 0},
+    {"log", CONFIG_CHOICE_INDEX, "error|warn|info|debug", "warn", "least level that is logged",
+     CONFIG_ENGINE & ~CONFIG_SERVER, AT(log_level), 0, 0},
+
+    {"prompt", CONFIG_TEXT, "TEXT", NULL, "text to begin with",
+     PROMPTED, AT(prompt), 0, 0},
+    {"prompt_file", CONFIG_TEXT, "FILE", NULL, "file that holds the prompt, byte for byte",
+     PROMPTED, AT(prompt_file), 1, 0},
+    {"max_tokens", CONFIG_U32, "N", "128", "tokens to generate at most",
+     CONFIG_RUN, AT(max_tokens), 1, 2048},
+    {"max_tokens", CONFIG_U32, "N", "0", "greedy steps after the prompt",
+     CONFIG_LOGITS | CONFIG_DUMP, AT(max_tokens), 0, 2048},
+    {"temperature", CONFIG_REAL, "X", "1", "0..2; below 1e-6 the best token always wins",
+     CONFIG_RUN, AT(temperature), 0, 2},
+    {"top_p", CONFIG_REAL, "X", "1", "keep the likeliest tokens that add up to X; 1 is off",
+     CONFIG_RUN, AT(top_p), 0, 1},
+    {"min_p", CONFIG_REAL, "X", "0", "drop tokens below X times the likeliest; 0 is off",
+     CONFIG_RUN, AT(min_p), 0, 1},
+    {"repetition_penalty", CONFIG_REAL, "X", "1", "0..2; above 1 makes used tokens less likely",
+     CONFIG_RUN, AT(repetition_penalty), 0, 2},
+    {"top_k", CONFIG_U32, "N", "0", "keep the N likeliest tokens; 0 is off",
+     CONFIG_RUN, AT(top_k), 0, 1 << 24},
+    {"seed", CONFIG_U64, "N", NULL, "seed of the sampler; drawn and told when not given",
+     CONFIG_RUN, AT_WITH(seed, seed_set), 0, 18446744073709551615.0},
+    {"seed", CONFIG_U64, "N", "1", "seed of the random weights",
+     CONFIG_MAKE_MODEL, AT(seed), 0, 18446744073709551615.0},
+    {"stop", CONFIG_LIST, "TEXT", NULL, "end when this text appears; repeatable",
+     CONFIG_RUN, AT_WITH(stop, n_stop), 0, CONFIG_STOP_MAX},
+    {"add_bos", CONFIG_BOOL, "0|1", NULL, "begin with the BOS token; not given: as the model asks",
+     PROMPTED | CONFIG_TOKENIZE | SCORED, AT_WITH(add_bos, add_bos_set), 0, 1},
+    {"parse_special", CONFIG_BOOL, "0|1", "0", "read names of special tokens in the text as tokens",
+     PROMPTED | CONFIG_TOKENIZE | SCORED, AT(parse_special), 0, 1},
+    {"json", CONFIG_BOOL, "0|1", "0", "print JSON",
+     CONFIG_INSPECT | CONFIG_PLAN | CONFIG_RUN | CONFIG_BENCH | CONFIG_SCORE | CONFIG_DIFF, AT(json), 0, 1},
+    {"out", CONFIG_TEXT, "DIR", NULL, "directory to write to", CONFIG_DUMP, AT(out), 1, 0},
+    {"out", CONFIG_TEXT, "FILE", NULL, "file to write", CONFIG_MAKE_MODEL, AT(out), 1, 0},
+
+    {"prompt_tokens", CONFIG_U32, "N", "256", "prompt length to measure",
+     CONFIG_BENCH, AT(prompt_tokens), 1, 1 << 20},
+    {"decode_tokens", CONFIG_U32, "N", "64", "tokens to decode",
+     CONFIG_BENCH, AT(decode_tokens), 1, 1 << 20},
+    {"repeat", CONFIG_U32, "N", "3", "runs; the best and the median are told",
+     CONFIG_BENCH, AT(repeat), 1, 1000},
+    {"sweep", CONFIG_CHOICE_TEXT, "none|rows|depth", "none",
+     "measure a series instead: prompt tokens of one step, or tokens in the KV cache",
+     CONFIG_BENCH, AT(sweep), 0, 0},
+    {"svg", CONFIG_TEXT, "FILE", NULL, "write the series as a plot, too",
+     CONFIG_BENCH, AT(svg), 1, 0},
+
+    {"model_b", CONFIG_TEXT, "FILE", NULL, "GGUF file to compare with; not given: the same",
+     CONFIG_DIFF, AT_BARE(model_b), 1, 0},
+    {"file", CONFIG_TEXT, "FILE", NULL, "text to evaluate",
+     SCORED, AT_BARE(file), 1, 0},
+    {"isa_b", CONFIG_TEXT, "ISA", NULL, "isa= of the second", CONFIG_DIFF, AT(isa_b), 1, 0},
+    {"backend_b", CONFIG_TEXT, "NAME", NULL, "backend= of the second",
+     CONFIG_DIFF, AT(backend_b), 1, 0},
+    {"overlap", CONFIG_U32, "TOKENS", NULL,
+     "of the window before that a window begins with, unscored; not given: half of it",
+     SCORED, AT_WITH(overlap, overlap_set), 0, 1 << 20},
+    {"max_tokens", CONFIG_U32, "N", "0", "tokens to evaluate; 0: all of the text",
+     SCORED, AT(max_scored), 0, 1 << 30},
+
+    {"vocab_from", CONFIG_TEXT, "FILE", NULL, "GGUF file whose vocabulary is taken",
+     CONFIG_MAKE_MODEL, AT(vocab_from), 1, 0},
+    {"type", CONFIG_TEXT, "TYPE", "Q8_0", "type of the matrices",
+     CONFIG_MAKE_MODEL, AT(type), 1, 0},
+    {"architecture", CONFIG_CHOICE_TEXT, "llama|qwen2", "llama", "architecture",
+     CONFIG_MAKE_MODEL, AT(architecture), 0, 0},
+    {"dim", CONFIG_U32, "N", "256", "embedding length", CONFIG_MAKE_MODEL, AT(dim), 1, 1 << 17},
+    {"ffn", CONFIG_U32, "N", "768", "feed-forward length", CONFIG_MAKE_MODEL, AT(ffn), 1, 1 << 20},
+    {"layers", CONFIG_U32, "N", "4", "blocks", CONFIG_MAKE_MODEL, AT(layers), 1, 512},
+    {"heads", CONFIG_U32, "N", "8", "query heads", CONFIG_MAKE_MODEL, AT(heads), 1, 1024},
+    {"kv_heads", CONFIG_U32, "N", "4", "key and value heads; divides heads",
+     CONFIG_MAKE_MODEL, AT(kv_heads), 1, 1024},
+    {"head_dim", CONFIG_U32, "N", "0", "elements of a head; 0: dim / heads",
+     CONFIG_MAKE_MODEL, AT(head_dim), 0, 512},
+    {"ctx_train", CONFIG_U32, "TOKENS", "2048", "context length",
+     CONFIG_MAKE_MODEL, AT(ctx_train), 1, 1 << 20},
+    {"rope_base", CONFIG_REAL, "X", "10000", "base of the rotary angles",
+     CONFIG_MAKE_MODEL, AT(rope_base), 1, 1e9},
+    {"tied", CONFIG_BOOL, "0|1", "0", "the output is the embedding; no output.weight",
+     CONFIG_MAKE_MODEL, AT(tied), 0, 1},
+    /* clang-format on */
+    {0},
+};
