@@ -115,10 +115,11 @@ static bool step(struct session *s, uint32_t n, bool last_only, struct fault *fa
     s->batch.n_rows = n;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = s->n_fed + i;
-        s->batch.row[i] = (struct batch_row){.token = s->tokens[at],
-                                             .position = at,
-                                             .pages = s->pages,
-                                             .wants_logits = !last_only || at + 1 == s->n_tokens};
+        s->batch.row[i] = (struct batch_row){
+            .token = s->tokens[at],
+            .position = at,
+            .pages = s->pages,
+            .wants = last_only && at + 1 < s->n_tokens ? ROW_NOTHING : ROW_LOGITS};
     }
     backend->ops->begin(backend, &s->batch);
     enum backend_status status;
@@ -143,7 +144,7 @@ bool session_feed(struct session *s, bool last_only, session_row *row, void *con
         s->fed_ns += clock_ns() - start_ns;
         uint32_t logits = 0;
         for (uint32_t i = 0; i < n; i++)
-            if (s->batch.row[i].wants_logits)
+            if (s->batch.row[i].wants != ROW_NOTHING)
                 row(context, s->n_fed + i, backend->ops->logits(backend, logits++));
         s->n_fed += n;
     }

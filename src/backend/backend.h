@@ -1,4 +1,4 @@
-/* backend: whatever computes a step. cpu/ implements it; cuda/ will.
+/* backend: whatever computes a step. cpu/ and cuda/ implement it.
  *
  * A step is begun and then advanced: advance() works (or waits) until the step is done or the
  * deadline has passed, whichever is first, so that the one main loop keeps answering its wires
@@ -16,13 +16,20 @@ enum {
     BATCH_ROWS_MAX = 1024 /* decode rows + one chunk of prompt */
 };
 
+/* What a row is computed for, besides its keys and values. */
+enum row_wants {
+    ROW_NOTHING,
+    ROW_CANDIDATES, /* its likeliest tokens; not where backend_info.candidates is 0 */
+    ROW_LOGITS      /* all its logits */
+};
+
 /* One position of one sequence. */
 struct batch_row {
     int32_t token;     /* 0 .. vocab - 1 */
     uint32_t position; /* 0-based; RoPE angle and place in the KV cache */
     const uint32_t
         *pages; /* page of position p is pages[p / KV_PAGE_TOKENS]; valid through this position */
-    bool wants_logits;
+    enum row_wants wants;
 };
 
 /* Rows of one sequence are consecutive and in rising position; every earlier position of the
@@ -46,10 +53,22 @@ struct backend_info {
     char device[64];     /* "Intel(R) Xeon(R) Processor, 2 threads" */
     uint32_t n_pages;    /* KV pages there are */
     uint32_t rows_max;   /* rows of a batch, at most BATCH_ROWS_MAX */
-    uint32_t logits_max; /* rows of a batch that may want logits */
+    uint32_t logits_max; /* rows of a batch that may want logits or candidates */
+    uint32_t candidates; /* that a row can be asked for; 0: this backend gives logits only */
     uint32_t vocab;
     uint64_t weight_bytes; /* resident, as packed */
     uint64_t kv_bytes;
+    uint64_t vram_bytes; /* taken on the device, all of it; 0: there is none */
+};
+
+/* The likeliest tokens of a row, best first, the lower id first of equals. NaN counts as minus
+ * infinity, which is no candidate; plus infinity as the largest float. What a log-probability
+ * needs besides: log-softmax(logits)[id[i]] = (logit[i] - logit[0]) - log_sum. */
+struct backend_candidates {
+    uint32_t n; /* at most backend_info.candidates */
+    const int32_t *id;
+    const float *logit;
+    double log_sum; /* log(sum over the vocabulary of exp(its logit - logit[0])) */
 };
 
 /* A stage of the network made visible, for wick-lab dump and the checkpoint tests
@@ -69,7 +88,7 @@ struct backend_limits {
     uint32_t n_pages;    /* KV pages */
     uint32_t ctx;        /* longest sequence, tokens */
     uint32_t rows_max;   /* rows of a batch */
-    uint32_t logits_max; /* rows of a batch that may want logits */
+    uint32_t logits_max; /* rows of a batch that may want logits or candidates */
     uint32_t threads;    /* team size, the calling thread included */
     uint32_t kv_type;    /* enum config_kv (base/config.h) */
     bool taps;           /* room for what only taps need to see is carved as well */
@@ -92,8 +111,11 @@ struct backend_ops {
     void (*begin)(struct backend *backend, const struct batch *batch);
     enum backend_status (*advance)(struct backend *backend, uint64_t deadline_ns,
                                    struct fault *fault);
-    /* Logits of the index-th row that wanted them, in row order: (vocab) F32. After DONE. */
+    /* Logits of the index-th row that wanted something, in row order: (vocab) F32. After DONE, for
+     * rows that wanted logits. */
     const float *(*logits)(const struct backend *backend, uint32_t index);
+    /* The same for rows that wanted candidates. NULL where info.candidates is 0. */
+    struct backend_candidates (*candidates)(const struct backend *backend, uint32_t index);
     /* Gives the step in flight up as soon as possible; what it would have written to the KV cache
      * of its rows is undefined and must be computed again. Safe when no step is in flight. */
     void (*abort)(struct backend *backend);

@@ -183,7 +183,7 @@ static void exact_begin(struct backend *backend, const struct batch *batch) {
         const struct batch_row *row = &batch->row[r];
         wick_assert(row->token >= 0 && (uint32_t)row->token < x->geo.vocab);
         wick_assert(row->position < x->limits.ctx);
-        if (!row->wants_logits) continue;
+        if (row->wants == ROW_NOTHING) continue;
         wick_assert(x->n_logits < x->limits.logits_max);
         x->logits_row[x->n_logits++] = r;
     }

@@ -337,7 +337,7 @@ void fast_step_begin(struct fast *f, const struct batch *batch) {
     for (uint32_t row = 0; row < batch->n_rows; row++) {
         wick_assert(batch->row[row].position < f->limits.ctx);
         wick_assert((uint32_t)batch->row[row].token < f->model->geo.vocab);
-        if (batch->row[row].wants_logits) f->step.logits_row[f->step.n_logits++] = row;
+        if (batch->row[row].wants != ROW_NOTHING) f->step.logits_row[f->step.n_logits++] = row;
     }
     wick_assert(f->step.n_logits <= f->limits.logits_max);
 }

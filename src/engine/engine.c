@@ -213,7 +213,7 @@ static void engine_begin_warm_up(struct engine *engine) {
     int32_t bos = engine->vocab.bos;
     engine->warm_up.n_rows = 1;
     engine->warm_up.row[0] = (struct batch_row){
-        .token = bos >= 0 ? bos : 0, .pages = &engine->warm_up_page, .wants_logits = true};
+        .token = bos >= 0 ? bos : 0, .pages = &engine->warm_up_page, .wants = ROW_LOGITS};
     engine->backend->ops->begin(engine->backend, &engine->warm_up);
 }
 

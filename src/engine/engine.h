@@ -30,6 +30,7 @@ struct engine {
     uint32_t slots; /* sequences at once */
     uint32_t n_pages;
     uint32_t rows_max, logits_max; /* of a batch; known while measuring, when backend is NULL */
+    uint32_t candidates;           /* backend_info's, likewise */
     bool taps;                     /* set before engine_carve: the backend makes room for taps */
     struct gguf gguf;
     struct model model;

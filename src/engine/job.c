@@ -62,8 +62,15 @@ uint32_t job_generated(const struct job *job) {
     return job->n_tokens - job->request.n_tokens;
 }
 
+/* Do the n likeliest tokens of a row tell all that the job wants to know? */
+static bool job_takes_candidates(const struct job *job, uint32_t n) {
+    const struct job_request *request = &job->request;
+    return request->kind == JOB_GENERATE && request->logprobs <= n &&
+           sampler_takes_candidates(&request->sampling, n);
+}
+
 void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_t rows_max,
-              uint32_t logits_max, uint32_t *n_logits) {
+              uint32_t logits_max, uint32_t candidates, uint32_t *n_logits) {
     wick_assert(job->state == JOB_ACTIVE && job->flight.rows == 0);
     bool score = job->request.kind == JOB_SCORE;
     uint32_t todo = (score ? prompt_rows(job) : job->n_tokens) - job->n_computed;
@@ -74,6 +81,8 @@ void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_
     if (!score && rows == todo && logits_left == 0) rows--; /* the last one waits for its logits */
     if (rows == 0) return;
     uint32_t logits = score ? rows : rows == todo;
+    bool few = job_takes_candidates(job, candidates);
+    enum row_wants wants = few ? ROW_CANDIDATES : ROW_LOGITS;
 
     for (uint32_t i = 0; i < rows; i++) {
         uint32_t position = job->n_computed + i;
@@ -83,12 +92,14 @@ void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_
             job->n_promised--;
         }
         wick_assert(batch->n_rows < BATCH_ROWS_MAX);
-        batch->row[batch->n_rows++] = (struct batch_row){.token = job->tokens[position],
-                                                         .position = position,
-                                                         .pages = job->pages,
-                                                         .wants_logits = rows - i <= logits};
+        batch->row[batch->n_rows++] =
+            (struct batch_row){.token = job->tokens[position],
+                               .position = position,
+                               .pages = job->pages,
+                               .wants = rows - i <= logits ? wants : ROW_NOTHING};
     }
-    job->flight = (struct job_flight){.rows = rows, .logits = logits, .first_logit = *n_logits};
+    job->flight = (struct job_flight){
+        .rows = rows, .logits = logits, .first_logit = *n_logits, .candidates = few};
     *n_logits += logits;
 }
 
@@ -103,23 +114,39 @@ void job_advance(struct job *job, struct kv_pages *kv, uint32_t rows) {
     }
 }
 
-static void event_add_logprobs(const struct job *job, const struct sampler *sampler,
-                               const float *logits, struct event *event) {
-    uint32_t wanted = job->request.logprobs;
-    if (wanted == 0) return;
-    event->logprob = sampler_logprob(logits, sampler->vocab, event->token);
-    if (wanted == 1) return;
-    event->n_top = wanted < sampler->vocab ? wanted : sampler->vocab;
-    sampler_top(logits, sampler->vocab, event->n_top, event->top);
+static uint32_t least(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
 }
 
-struct job_end job_generate(struct job *job, const struct job_output *out, const float *logits,
-                            uint64_t now_ns) {
+static void event_add_logprobs(const struct job *job, const struct sampler *sampler,
+                               const struct job_view *view, struct event *event) {
+    uint32_t wanted = job->request.logprobs;
+    if (wanted == 0) return;
+    const struct backend_candidates *among = &view->candidates;
+    event->logprob = view->logits == NULL
+                         ? sampler_logprob_among(among, event->token)
+                         : sampler_logprob(view->logits, sampler->vocab, event->token);
+    if (wanted == 1) return;
+    event->n_top = least(wanted, view->logits == NULL ? among->n : sampler->vocab);
+    if (view->logits == NULL)
+        sampler_top_among(among, event->n_top, event->top);
+    else
+        sampler_top(view->logits, sampler->vocab, event->n_top, event->top);
+}
+
+static int32_t job_choose(struct job *job, struct sampler *sampler, const struct job_view *view) {
+    const struct sampler_params *params = &job->request.sampling;
+    if (view->logits == NULL)
+        return sampler_choose_among(sampler, params, &job->rng, &view->candidates);
+    return sampler_choose(sampler, params, &job->rng, view->logits, job->tokens, job->n_tokens);
+}
+
+struct job_end job_generate(struct job *job, const struct job_output *out,
+                            const struct job_view *view, uint64_t now_ns) {
     const struct job_request *request = &job->request;
     uint32_t index = job_generated(job);
     wick_assert(index < request->max_tokens && job->n_computed == job->n_tokens);
-    int32_t token = sampler_choose(out->sampler, &request->sampling, &job->rng, logits, job->tokens,
-                                   job->n_tokens);
+    int32_t token = job_choose(job, out->sampler, view);
     if (job->first_token_ns == UINT64_MAX) job->first_token_ns = now_ns;
 
     struct job_end end = {.ended = false};
@@ -147,7 +174,7 @@ struct job_end job_generate(struct job *job, const struct job_output *out, const
     event->token = token;
     event->text_bytes = n;
     memcpy(event->text, text, n);
-    event_add_logprobs(job, out->sampler, logits, event);
+    event_add_logprobs(job, out->sampler, view, event);
     return end;
 }
 
@@ -157,7 +184,7 @@ struct job_end job_score(struct job *job, const struct job_output *out, uint32_t
     struct event *event = event_queue_append(out->events, EVENT_SCORE, job->request.id);
     event->index = position + 1;
     event->token = job->tokens[position + 1];
-    event_add_logprobs(job, out->sampler, logits, event);
+    event_add_logprobs(job, out->sampler, &(struct job_view){.logits = logits}, event);
     if (job->request.logprobs == 0)
         event->logprob = sampler_logprob(logits, out->sampler->vocab, event->token);
     job->logprob_sum += event->logprob;

@@ -30,6 +30,7 @@ struct job_flight {
     uint32_t rows;
     uint32_t logits;      /* how many of them want logits */
     uint32_t first_logit; /* index of the first of those among the logits of the batch */
+    bool candidates;      /* and get candidates in their place */
 };
 
 struct job {
@@ -72,10 +73,10 @@ void job_close(struct job *job, struct kv_pages *kv);
 bool job_in_prefill(const struct job *job);
 uint32_t job_generated(const struct job *job);
 
-/* Adds the job's next rows, at most rows_max of them, at most logits_max wanting logits. *n_logits
- * counts the batch's logits. */
+/* Adds the job's next rows, at most rows_max of them, at most logits_max wanting logits or, where
+ * `candidates` are enough, those. *n_logits counts the rows of the batch that want either. */
 void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_t rows_max,
-              uint32_t logits_max, uint32_t *n_logits);
+              uint32_t logits_max, uint32_t candidates, uint32_t *n_logits);
 
 /* The step is done: its first `rows` rows are in the KV cache for good. */
 void job_advance(struct job *job, struct kv_pages *kv, uint32_t rows);
@@ -86,9 +87,15 @@ struct job_end {
     enum stop_reason reason;
 };
 
-/* Samples one token from the logits and emits its event. */
-struct job_end job_generate(struct job *job, const struct job_output *out, const float *logits,
-                            uint64_t now_ns);
+/* What a row gave. */
+struct job_view {
+    const float *logits; /* NULL: candidates */
+    struct backend_candidates candidates;
+};
+
+/* Samples one token and emits its event. */
+struct job_end job_generate(struct job *job, const struct job_output *out,
+                            const struct job_view *view, uint64_t now_ns);
 
 /* Scores the token behind `position` by the logits of that position. */
 struct job_end job_score(struct job *job, const struct job_output *out, uint32_t position,

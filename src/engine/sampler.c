@@ -259,12 +259,33 @@ static int32_t draw(struct sampler_candidate *c, uint32_t n, double unit) {
     return c[prefix_select(c, n, UINT32_MAX, point + 1) - 1].id;
 }
 
+static bool is_greedy(const struct sampler_params *params) {
+    return !(params->temperature >= SAMPLER_GREEDY_BELOW);
+}
+
+static bool penalises(const struct sampler_params *params) {
+    return params->repetition_penalty > 0 && params->repetition_penalty != 1;
+}
+
+/* The filters and the draw; weights are logits over the temperature. */
+static int32_t candidates_draw(struct sampler_candidate *c, uint32_t n,
+                               const struct sampler_params *params, struct sampler_rng *rng) {
+    double unit = sampler_rng_unit(rng);
+    if (n == 0) return 0;
+    if (params->top_k > 0 && params->top_k < n) n = prefix_select(c, n, params->top_k, 0);
+    n = masses_compute(c, n);
+    if (params->top_p < 1) n = top_p_keep(c, n, params->top_p);
+    if (params->min_p > 0) n = min_p_keep(c, n, params->min_p);
+    wick_assert(n >= 1);
+    return draw(c, n, unit);
+}
+
 int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *params,
                        struct sampler_rng *rng, const float *logits, const int32_t *history,
                        uint32_t n_history) {
     double penalty = params->repetition_penalty;
-    bool greedy = !(params->temperature >= SAMPLER_GREEDY_BELOW);
-    uint32_t n_seen = penalty > 0 && penalty != 1 ? n_history : 0;
+    bool greedy = is_greedy(params);
+    uint32_t n_seen = penalises(params) ? n_history : 0;
     seen_set(sampler, history, n_seen, 1);
     int32_t best = 0;
     uint32_t n = 0;
@@ -273,17 +294,26 @@ int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *par
     else
         n = candidates_gather(sampler, logits, penalty, params->temperature);
     seen_set(sampler, history, n_seen, 0);
-    if (greedy) return best;
+    return greedy ? best : candidates_draw(sampler->candidate, n, params, rng);
+}
 
-    double unit = sampler_rng_unit(rng);
-    struct sampler_candidate *c = sampler->candidate;
-    if (n == 0) return 0;
-    if (params->top_k > 0 && params->top_k < n) n = prefix_select(c, n, params->top_k, 0);
-    n = masses_compute(c, n);
-    if (params->top_p < 1) n = top_p_keep(c, n, params->top_p);
-    if (params->min_p > 0) n = min_p_keep(c, n, params->min_p);
-    wick_assert(n >= 1);
-    return draw(c, n, unit);
+bool sampler_takes_candidates(const struct sampler_params *params, uint32_t n) {
+    if (n == 0 || penalises(params)) return false;
+    return is_greedy(params) || (params->top_k > 0 && params->top_k <= n);
+}
+
+/* Dividing by the temperature keeps the order: floats that differ differ by more than a quotient in
+ * double precision is rounded by. */
+int32_t sampler_choose_among(struct sampler *sampler, const struct sampler_params *params,
+                             struct sampler_rng *rng, const struct backend_candidates *among) {
+    if (is_greedy(params)) return among->n > 0 ? among->id[0] : 0;
+    uint32_t n = among->n < params->top_k ? among->n : params->top_k;
+    wick_assert(n <= sampler->vocab);
+    for (uint32_t i = 0; i < n; i++) {
+        sampler->candidate[i] = (struct sampler_candidate){
+            .weight = logit_read(among->logit[i]) / params->temperature, .id = among->id[i]};
+    }
+    return candidates_draw(sampler->candidate, n, params, rng);
 }
 
 struct sampler_result sampler_pick(struct sampler *sampler, const struct sampler_params *params,
@@ -327,5 +357,24 @@ void sampler_top(const float *logits, uint32_t vocab, uint32_t n, struct sampler
         out[place] = c;
     }
     struct softmax softmax = softmax_measure(logits, vocab);
-    for (uint32_t i = 0; i < kept; i++) out[i].weight -= softmax.max + softmax.log_sum;
+    for (uint32_t i = 0; i < kept; i++)
+        out[i].weight = out[i].weight - softmax.max - softmax.log_sum;
+}
+
+static double among_logprob(const struct backend_candidates *among, uint32_t i) {
+    return logit_read(among->logit[i]) - logit_read(among->logit[0]) - among->log_sum;
+}
+
+double sampler_logprob_among(const struct backend_candidates *among, int32_t id) {
+    uint32_t i = 0;
+    while (i < among->n && among->id[i] != id) i++;
+    return i < among->n ? among_logprob(among, i) : -INFINITY;
+}
+
+void sampler_top_among(const struct backend_candidates *among, uint32_t n,
+                       struct sampler_candidate *out) {
+    wick_assert(n <= among->n);
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (struct sampler_candidate){.weight = among_logprob(among, i), .id = among->id[i]};
+    }
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/arena.h"
 
 struct sampler_params {
@@ -63,11 +64,23 @@ struct sampler_result sampler_pick(struct sampler *sampler, const struct sampler
                                    struct sampler_rng *rng, const float *logits,
                                    const int32_t *history, uint32_t n_history);
 
+/* Are the n likeliest tokens of a row all that sampler_choose would look at? */
+bool sampler_takes_candidates(const struct sampler_params *params, uint32_t n);
+
+/* sampler_choose where they are: the same id, and the same draw from rng. */
+int32_t sampler_choose_among(struct sampler *sampler, const struct sampler_params *params,
+                             struct sampler_rng *rng, const struct backend_candidates *among);
+
 /* log-softmax(logits)[id]; minus infinity for a NaN logit */
 double sampler_logprob(const float *logits, uint32_t vocab, int32_t id);
 
 /* The n best (id, log-probability) of the untouched logits, best first, ties by lower id. n is
  * at most vocab. */
 void sampler_top(const float *logits, uint32_t vocab, uint32_t n, struct sampler_candidate *out);
+
+/* sampler_logprob and sampler_top from candidates; id is one of them, n at most their number. */
+double sampler_logprob_among(const struct backend_candidates *among, int32_t id);
+void sampler_top_among(const struct backend_candidates *among, uint32_t n,
+                       struct sampler_candidate *out);
 
 #endif

@@ -311,7 +311,7 @@ bool scheduler_build(struct scheduler *s, uint64_t now_ns, struct batch *batch) 
     for (uint32_t i = 0; i < s->n_active; i++) {
         struct job *job = &s->jobs[s->active[i]];
         if (!job_in_prefill(job) && !job->held)
-            job_fill(job, &s->kv, batch, 1, s->logits_max, &n_logits);
+            job_fill(job, &s->kv, batch, 1, s->logits_max, s->limits.candidates, &n_logits);
     }
     uint32_t decode_rows = batch->n_rows;
     for (uint32_t i = 0; i < s->n_active; i++) {
@@ -321,7 +321,7 @@ bool scheduler_build(struct scheduler *s, uint64_t now_ns, struct batch *batch) 
         uint32_t rows = chunk_left < rows_left ? chunk_left : rows_left;
         if (rows == 0) break;
         if (job_in_prefill(job) && !job->held)
-            job_fill(job, &s->kv, batch, rows, s->logits_max, &n_logits);
+            job_fill(job, &s->kv, batch, rows, s->logits_max, s->limits.candidates, &n_logits);
     }
     wick_assert(n_logits <= s->logits_max && batch->n_rows <= s->rows_max);
     s->in_flight = batch->n_rows > 0;
@@ -353,10 +353,15 @@ static void flight_absorb(struct scheduler *s, struct job *job, struct job_fligh
     }
     struct job_output out = {.vocab = s->vocab, .sampler = &s->sampler, .events = &s->events};
     for (uint32_t i = 0; i < flight.logits; i++) {
-        const float *logits = backend->ops->logits(backend, flight.first_logit + i);
+        uint32_t index = flight.first_logit + i;
+        struct job_view view = {.logits = NULL};
+        if (flight.candidates)
+            view.candidates = backend->ops->candidates(backend, index);
+        else
+            view.logits = backend->ops->logits(backend, index);
         bool score = job->request.kind == JOB_SCORE;
-        struct job_end end = score ? job_score(job, &out, position + i, logits)
-                                   : job_generate(job, &out, logits, now_ns);
+        struct job_end end = score ? job_score(job, &out, position + i, view.logits)
+                                   : job_generate(job, &out, &view, now_ns);
         if (end.ended) job_end(s, job, end.reason, now_ns);
     }
 }

@@ -30,6 +30,7 @@ static struct scheduler *scheduler_take(const struct config *config, const struc
                                       .ctx = engine->ctx,
                                       .queue = config->queue,
                                       .chunk = config->chunk,
+                                      .candidates = engine->candidates,
                                       .deadline_ms = config->deadline_ms,
                                       .stall_ms = config->stall_ms};
     return scheduler_carve(&limits, engine->n_pages, engine->rows_max, engine->logits_max,

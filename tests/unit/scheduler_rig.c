@@ -1,6 +1,8 @@
 #include "scheduler_rig.h"
 
 #include <criterion/criterion.h>
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,7 +110,7 @@ static void batch_check(struct rig_backend *rig, const struct batch *batch) {
     for (uint32_t i = 0; i < batch->n_rows; i++) {
         const struct batch_row *row = &batch->row[i];
         cr_assert(row->token >= 0 && row->token < RIG_VOCAB);
-        wanted += row->wants_logits;
+        wanted += row->wants != ROW_NOTHING;
         uint32_t page = row->pages[row->position / KV_PAGE_TOKENS];
         cr_assert(page < rig->backend.info.n_pages);
         bool *twice = &written[page][row->position % KV_PAGE_TOKENS];
@@ -143,11 +145,12 @@ static enum backend_status rig_advance(struct backend *backend, uint64_t deadlin
     for (uint32_t i = 0; i < rig->batch->n_rows; i++) {
         const struct batch_row *row = &rig->batch->row[i];
         uint64_t hash = 1;
-        if (!row->wants_logits) continue;
+        if (row->wants == ROW_NOTHING) continue;
         for (uint32_t p = 0; p <= row->position; p++) {
             struct rig_cell *cell = cell_of(rig, row, p);
             hash = mix(mix(hash, (uint64_t)cell->token), cell->position);
         }
+        rig->full[rig->n_logits] = row->wants == ROW_LOGITS;
         logits_of_hash(hash, rig->logits[rig->n_logits++]);
     }
     rig->rows_computed += rig->batch->n_rows;
@@ -158,8 +161,42 @@ static enum backend_status rig_advance(struct backend *backend, uint64_t deadlin
 
 static const float *rig_row_logits(const struct backend *backend, uint32_t index) {
     const struct rig_backend *rig = (const struct rig_backend *)backend;
-    cr_assert(rig->done && index < rig->n_logits);
+    cr_assert(rig->done && index < rig->n_logits && rig->full[index]);
     return rig->logits[index];
+}
+
+static double rig_logit(float logit) {
+    return isnan(logit) ? -INFINITY : fmin((double)logit, (double)FLT_MAX);
+}
+
+struct backend_candidates rig_candidates(const float *logits, uint32_t vocab, uint32_t n,
+                                         int32_t *id, float *logit) {
+    struct backend_candidates among = {.id = id, .logit = logit};
+    for (uint32_t i = 0; i < vocab; i++) {
+        if (rig_logit(logits[i]) == -INFINITY) continue;
+        uint32_t place = among.n;
+        for (; place > 0 && rig_logit(logits[i]) > rig_logit(logit[place - 1]); place--) {
+            if (place >= n) continue;
+            id[place] = id[place - 1];
+            logit[place] = logit[place - 1];
+        }
+        if (place >= n) continue;
+        id[place] = (int32_t)i;
+        logit[place] = logits[i];
+        if (among.n < n) among.n++;
+    }
+    double sum = 0;
+    for (uint32_t i = 0; i < vocab && among.n > 0; i++)
+        sum += exp(rig_logit(logits[i]) - rig_logit(logit[0]));
+    among.log_sum = log(sum);
+    return among;
+}
+
+static struct backend_candidates rig_row_candidates(const struct backend *backend, uint32_t index) {
+    struct rig_backend *rig = (struct rig_backend *)(uintptr_t)backend;
+    cr_assert(rig->done && index < rig->n_logits && !rig->full[index]);
+    return rig_candidates(rig->logits[index], RIG_VOCAB, backend->info.candidates, rig->id,
+                          rig->logit);
 }
 
 /* Leaves rubbish where the rows would have been. */
@@ -176,8 +213,11 @@ static void rig_abort(struct backend *backend) {
 
 void rig_backend_open(struct rig_backend *rig, uint32_t n_pages, uint32_t rows_max,
                       uint32_t logits_max) {
-    static const struct backend_ops ops = {
-        .begin = rig_begin, .advance = rig_advance, .logits = rig_row_logits, .abort = rig_abort};
+    static const struct backend_ops ops = {.begin = rig_begin,
+                                           .advance = rig_advance,
+                                           .logits = rig_row_logits,
+                                           .candidates = rig_row_candidates,
+                                           .abort = rig_abort};
     cr_assert(n_pages <= RIG_PAGES_MAX && logits_max <= RIG_LOGITS_MAX);
     memset(rig, 0xA5, sizeof *rig);
     rig->backend = (struct backend){.ops = &ops,

@@ -36,6 +36,9 @@ struct rig_backend {
     struct rig_cell cell[RIG_PAGES_MAX][KV_PAGE_TOKENS];
     float logits[RIG_LOGITS_MAX][RIG_VOCAB];
     uint32_t n_logits;
+    bool full[RIG_LOGITS_MAX]; /* the row wanted logits, not candidates */
+    int32_t id[RIG_VOCAB];     /* candidates of the row asked for last */
+    float logit[RIG_VOCAB];
     const struct batch *batch;
     bool done;
     uint64_t rows_computed;
@@ -43,6 +46,10 @@ struct rig_backend {
 
 void rig_backend_open(struct rig_backend *rig, uint32_t n_pages, uint32_t rows_max,
                       uint32_t logits_max);
+
+/* The n best of a row, in order, as a backend gives them. */
+struct backend_candidates rig_candidates(const float *logits, uint32_t vocab, uint32_t n,
+                                         int32_t *id, float *logit);
 
 /* Logits of a sequence whose tokens are these. */
 void rig_logits(const int32_t *tokens, uint32_t n, float logits[RIG_VOCAB]);

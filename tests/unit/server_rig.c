@@ -45,7 +45,7 @@ static enum backend_status rig_advance(struct backend *backend, uint64_t deadlin
     rig->n_logits = 0;
     for (uint32_t i = 0; i < rig->batch->n_rows; i++) {
         const struct batch_row *row = &rig->batch->row[i];
-        if (!row->wants_logits) continue;
+        if (row->wants == ROW_NOTHING) continue;
         cr_assert(rig->n_logits < SERVER_RIG_LOGITS_MAX);
         float *logits = rig->logits[rig->n_logits++];
         memset(logits, 0, sizeof rig->logits[0]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/sampler.h"
+#include "scheduler_rig.h"
 
 enum { VOCAB_MAX = 9000, HISTORY_MAX = 64 };
 
@@ -137,6 +138,57 @@ Test(sampler, equals_the_plain_definition_on_random_cases) {
         if (params.temperature >= SAMPLER_GREEDY_BELOW)
             cr_assert_eq(memcmp(&draw, &plain_draw, sizeof draw), 0, "exactly one draw");
     }
+}
+
+Test(sampler, chooses_the_same_among_the_likeliest) {
+    static float logits[VOCAB_MAX], logit[VOCAB_MAX];
+    static int32_t id[VOCAB_MAX];
+    static struct sampler_candidate top[VOCAB_MAX], top_among[VOCAB_MAX];
+    struct sampler sampler;
+    struct sampler_rng random, draw, draw_among;
+    uint32_t taken = 0;
+    open_sampler(&sampler, VOCAB_MAX);
+    sampler_rng_seed(&random, 77);
+    for (int round = 0; round < 6000; round++) {
+        uint32_t vocab = 1 + below(&random, round % 50 == 0 ? VOCAB_MAX : 60);
+        uint32_t shape = below(&random, 6), k = 1 + below(&random, 64);
+        for (uint32_t i = 0; i < vocab; i++) logits[i] = random_logit(&random, shape);
+        struct sampler_params params = random_params(&random, vocab);
+        if (!sampler_takes_candidates(&params, k)) continue;
+        taken++;
+        sampler.vocab = vocab;
+        sampler_rng_seed(&draw, params.seed);
+        draw_among = draw;
+        struct backend_candidates among = rig_candidates(logits, vocab, k, id, logit);
+        int32_t got = sampler_choose_among(&sampler, &params, &draw_among, &among);
+        int32_t want = sampler_choose(&sampler, &params, &draw, logits, NULL, 0);
+        cr_assert_eq(got, want, "round %d: %d, not %d", round, got, want);
+        cr_assert_eq(memcmp(&draw, &draw_among, sizeof draw), 0);
+        if (among.n == 0) continue;
+        cr_assert_float_eq(sampler_logprob_among(&among, got), sampler_logprob(logits, vocab, got),
+                           1e-9);
+        sampler_top(logits, vocab, among.n, top);
+        sampler_top_among(&among, among.n, top_among);
+        for (uint32_t i = 0; i < among.n; i++) {
+            cr_assert_eq(top[i].id, top_among[i].id);
+            cr_assert_float_eq(top[i].weight, top_among[i].weight, 1e-9);
+        }
+    }
+    cr_assert_gt(taken, 1000);
+}
+
+Test(sampler, candidates_are_not_enough_for_a_penalty_nor_for_a_wide_choice) {
+    struct sampler_params params = sampler_defaults;
+    cr_assert_not(sampler_takes_candidates(&params, 64));
+    params.top_k = 64;
+    cr_assert(sampler_takes_candidates(&params, 64));
+    cr_assert_not(sampler_takes_candidates(&params, 63));
+    cr_assert_not(sampler_takes_candidates(&params, 0));
+    params.repetition_penalty = 1.1;
+    cr_assert_not(sampler_takes_candidates(&params, 64));
+    params = sampler_defaults;
+    params.temperature = 0;
+    cr_assert(sampler_takes_candidates(&params, 1));
 }
 
 Test(sampler, marks_of_the_history_are_gone_after_each_choice) {

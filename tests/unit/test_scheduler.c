@@ -590,10 +590,10 @@ Test(scheduler, decode_rows_come_first_and_prompts_share_one_chunk_in_order) {
     cr_assert_eq(batch.row[0].position, 4);
     cr_assert_eq(batch.row[1].position, 0);
     cr_assert_eq(batch.row[10].position, 9);
-    cr_assert(batch.row[10].wants_logits && !batch.row[9].wants_logits);
+    cr_assert(batch.row[10].wants == ROW_LOGITS && batch.row[9].wants == ROW_NOTHING);
     cr_assert_eq(batch.row[11].position, 0);
     cr_assert_eq(batch.row[16].position, 5);
-    cr_assert_not(batch.row[16].wants_logits);
+    cr_assert_eq(batch.row[16].wants, ROW_NOTHING);
     finish();
     run_all();
 }

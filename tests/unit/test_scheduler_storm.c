@@ -355,6 +355,7 @@ static void storm_run(uint64_t seed, uint32_t rounds) {
                                           .chunk = 1 + below(40),
                                           .deadline_ms = (uint32_t)deadlines[below(4)],
                                           .stall_ms = 20 + below(60)};
+    st.limits.candidates = chance(2) ? 0 : 1 + below(50);
     st.n_pages = 6 + below(50); /* sometimes less than one longest job needs */
     st.rows_max = st.limits.slots + below(60);
     st.logits_max = st.limits.slots + below(20);
@@ -362,6 +363,7 @@ static void storm_run(uint64_t seed, uint32_t rounds) {
         for (int i = 0; i < RIG_CTX_MAX; i++) st.family[f][i] = (int32_t)below(RIG_VOCAB);
     rig_vocab(&vocab);
     rig_backend_open(&st.rig, st.n_pages, st.rows_max, st.logits_max);
+    st.rig.backend.info.candidates = st.limits.candidates;
     st.s = rig_scheduler(&st.limits, st.n_pages, st.rows_max, st.logits_max, &vocab);
     for (uint32_t i = 0; i < rounds; i++) {
         if (chance(5)) client_acts();
