@@ -45,6 +45,7 @@ struct vocab {
     enum vocab_kind kind;
     const char *kind_name; /* "llama" or "gpt2" */
     char pre_name[32];     /* tokenizer.ggml.pre, "" for llama */
+    char chat_format[8];   /* chat_format.h */
     uint32_t pre;          /* bpe: index into presplit_rules (presplit.h) */
     uint32_t n_tokens;
     int32_t bos, eos, eot, unk; /* -1: none */

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/panic.h"
 #include "token/bpe.h"
+#include "token/chat_format.h"
 #include "token/presplit.h"
 #include "token/vocab.h"
 #include "token/vocab_load.h"
@@ -393,6 +394,7 @@ bool vocab_carve(struct vocab *vocab, const struct gguf *gguf, struct arena *are
         !find_arrays(&source, vocab, gguf, fault) || !measure_tokens(vocab, &source, fault) ||
         !read_special(vocab, gguf, fault))
         return false;
+    strcpy(vocab->chat_format, chat_format_find(gguf));
     uint32_t n = vocab->n_tokens;
     vocab->text_slots = slots_for(n);
     vocab->token = arena_take(arena, n * sizeof *vocab->token, ARENA_ALIGN);

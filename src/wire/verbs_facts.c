@@ -108,6 +108,7 @@ static void info_model(const struct engine *engine, struct client *client) {
     info_number(client, "bos", vocab->bos);
     info_number(client, "eos", vocab->eos);
     info_number(client, "add_bos", vocab->add_bos);
+    info_text(client, "chat_format", vocab->chat_format);
 }
 
 static void info_server(const struct server *server, struct client *client) {

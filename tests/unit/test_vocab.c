@@ -667,3 +667,47 @@ Test(vocab, time_grows_almost_linearly_whatever_the_text) {
         vocab_rig_free(rig);
     }
 }
+
+/* Each name beside a piece of the template that models with that format publish. */
+Test(vocab, the_chat_format_is_known_by_the_template) {
+    static const struct {
+        const char *name;
+        const char *piece;
+    } known[] = {
+        {"llama2", "'<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' ... bos_token + '[INST] '"},
+        {"mistral", "{{ '[INST] ' + message['content'] + ' [/INST]' }}"},
+        {"llama3", "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"},
+        {"chatml", "{{'<|im_start|>' + message['role'] + '\\n' + message['content']"},
+        {"zephyr", "{{ '<|user|>\\n' + message['content'] + eos_token }}"},
+        {"phi3", "{{'<|user|>' + '\\n' + message['content'] + '<|end|>' + '\\n'"},
+        {"none", "{{ '<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>'"},
+        {"none", "{{ '<start_of_turn>' + role + '\\n' }}"},
+        {"none", ""},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        struct vocab_rig *rig = vocab_rig_new();
+        rig_make_spm(rig, true);
+        rig_string(rig, "tokenizer.chat_template", known[i].piece);
+        cr_assert(vocab_rig_load(rig));
+        cr_expect_str_eq(rig->vocab.chat_format, known[i].name);
+        vocab_rig_free(rig);
+    }
+}
+
+Test(vocab, a_chat_template_that_is_absent_or_no_text_is_none) {
+    for (int absent = 0; absent < 2; absent++) {
+        struct vocab_rig *rig = vocab_rig_new();
+        rig_make_spm(rig, true);
+        if (!absent) rig_u32(rig, "tokenizer.chat_template", 7);
+        cr_assert(vocab_rig_load(rig));
+        cr_expect_str_eq(rig->vocab.chat_format, "none");
+        vocab_rig_free(rig);
+    }
+}
+
+Test(vocab, the_chat_format_of_qwen2_is_chatml) {
+    struct vocab_rig *rig = vocab_rig_new();
+    if (vocab_rig_load_shared(rig, "vocab/qwen2.gguf"))
+        cr_expect_str_eq(rig->vocab.chat_format, "chatml");
+    vocab_rig_free(rig);
+}
