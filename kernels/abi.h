@@ -31,7 +31,7 @@
 
 #ifdef __CUDACC__
 #define GPU_AT(type) type *
-#define GPU_INLINE static __host__ __device__ inline
+#define GPU_INLINE static constexpr __host__ __device__ inline
 #else
 #define GPU_AT(type) uint64_t
 #define GPU_INLINE static inline
@@ -97,17 +97,13 @@ struct gpu_kind_info {
 
 GPU_INLINE struct gpu_kind_info gpu_kind_of(uint32_t bits, uint32_t sub, uint32_t zero,
                                             uint32_t has_min, uint32_t super) {
-    struct gpu_kind_info info;
     uint32_t columns = 1024 / bits, subs = sub > 0 ? columns / sub : 0;
     uint32_t flat_head = 32 * (columns / 32), super_head = 64 + 16 * subs * (1 + has_min);
     uint32_t head = sub == 0 ? 0 : super ? super_head : flat_head * (1 + has_min);
-    info.unit_columns = (uint16_t)columns;
-    info.unit_bytes = (uint16_t)(GPU_VALUES_BYTES + head);
-    info.bits = (uint8_t)bits;
-    info.sub = (uint8_t)sub;
-    info.zero = (uint8_t)zero;
-    info.has_min = (uint8_t)has_min;
-    info.super = (uint8_t)super;
+    struct gpu_kind_info info = {(uint16_t)columns, (uint16_t)(GPU_VALUES_BYTES + head),
+                                 (uint8_t)bits,     (uint8_t)sub,
+                                 (uint8_t)zero,     (uint8_t)has_min,
+                                 (uint8_t)super};
     return info;
 }
 
@@ -318,7 +314,12 @@ struct gpu_embed {
 
 enum gpu_kv_type { GPU_KV_F16, GPU_KV_Q8_0 };
 
-/* One layer's cache: (pages, page_bytes). What is where in a page: kernels/kv.cuh. */
+/* One layer's cache: (pages, page_bytes). What is where in a page: kernels/kv.cuh, which also has
+ *
+ *   __device__ void kv_store_f16(const struct gpu_kv &kv, uint32_t page, uint32_t slot,
+ *                                uint32_t head, uint32_t d, bool is_value, float x)
+ *
+ * for the QKV epilogue: element d of one head's key or value at position `slot` of a page. */
 struct gpu_kv {
     GPU_AT(uint8_t) layer;
     uint64_t page_bytes;
