@@ -8,7 +8,8 @@
  *   step              embed  prepare  top_slice  top_merge  finish
  *   matmul_<kind>     matmul_few  matmul_many           <kind> = gpu_kind_name(kind), one module a
  *                                                       kind: only those a model uses are loaded
- *   attention         kv_store  attend_few  attend_combine  attend_many
+ *   attention_<type>_<width>      kv_store  attend_few  attend_combine  attend_many
+ *                     <type> = f16, q8; <width> = gpu_attend_width(type, head_dim)
  *
  * A STEP is one graph: copy of the batch from pinned memory, then
  *
@@ -172,7 +173,7 @@ GPU_INLINE uint32_t gpu_segments(uint32_t cols) {
 /* --- the batch ---------------------------------------------------------------------------------
  */
 
-enum { GPU_NONE = -1, GPU_PAGE_TOKENS = 16, GPU_TILE_ROWS = 16, GPU_TOP_MAX = 64 };
+enum { GPU_NONE = -1, GPU_PAGE_TOKENS = 16, GPU_TILE_ROWS = 32, GPU_TOP_MAX = 64 };
 
 /* Head of the batch. */
 struct gpu_step {
@@ -193,11 +194,15 @@ struct gpu_row {
     int32_t logits;    /* index of its logits, or GPU_NONE */
 };
 
-/* At most GPU_TILE_ROWS consecutive rows of one sequence. Every row is in exactly one tile. */
+/* At most GPU_TILE_ROWS consecutive rows of one sequence. Every row is in exactly one tile.
+ *
+ * partial: where attend_few puts the tile's first row in its scratch (the others follow), or
+ * GPU_NONE: attend_many computes the tile. The choice changes no bit; attend_few is for decode rows
+ * and short prompts, which it spreads over the whole device. */
 struct gpu_tile {
     uint32_t first_row, n_rows;
     uint32_t sequence;
-    uint32_t first_position; /* of first_row */
+    int32_t partial;
 };
 
 /* The batch in device memory, filled by one copy from pinned memory; its parts may lie anywhere,
@@ -429,7 +434,8 @@ GPU_INLINE uint32_t gpu_many_shared(uint32_t kind) {
 /* --- attention ---------------------------------------------------------------------------------
  */
 
-/* kv_store: grid (rows_max, n_kv_heads), for a Q8_0 cache: rounds k and v of the batch's rows. */
+/* kv_store: grid (rows_max, n_kv_heads), block GPU_ATTEND_THREADS: stores k and v of the batch's
+ * rows; where matmul does not do it (Q8_0), and in tests. */
 struct gpu_kv_store {
     struct gpu_batch batch;
     struct gpu_kv kv;
@@ -438,23 +444,59 @@ struct gpu_kv_store {
     uint32_t reserved;
 };
 
-/* attend_few: a block per (tile of rows, KV head, chunk of the context); partial results of a chunk
- * go to `partial`, attend_combine adds them up in order. attend_many: a block per (tile, KV head)
- * walks through the chunks in the same order, with the same bits. Grids, blocks and sizes: stated
- * in kernels/attention.cu's part of this file by its author. */
-enum { GPU_CONTEXT_CHUNK = 256 }; /* positions */
+/* attend_few: the tiles with a place in `partial`, cut into chunks of the context.
+ *   grid  (any number up to `chunks`, n_kv_heads, tiles_max * gpu_attend_few_parts)
+ * attend_combine: adds the chunks of those tiles up, in order.
+ *   grid  (n_heads, tiles_max)
+ * attend_many: the other tiles; a block walks through the chunks in the same order, with the same
+ * bits.
+ *   grid  (n_kv_heads * gpu_attend_many_parts, tiles_max)
+ * Block: GPU_ATTEND_THREADS for all of them. A column is a pair of a row and a head. */
+enum {
+    GPU_ATTEND_THREADS = 128,
+    GPU_CONTEXT_CHUNK = 256, /* positions; part of the arithmetic */
+    GPU_FEW_COLUMNS = 8,
+    GPU_HEAD_DIM_MAX = 256
+};
 struct gpu_attend {
     struct gpu_batch batch;
     struct gpu_kv kv;
-    GPU_AT(const float) q; /* (rows, q_stride), rotated */
+    GPU_AT(const float) q; /* (rows, q_stride), rotated; q_stride and head_dim: multiples of 4 */
     GPU_AT(float) out;     /* (rows, out_stride): (n_heads, head_dim) */
-    GPU_AT(float) partial; /* attend_few, attend_combine: (rows, n_heads, chunks, head_dim + 2) */
+    GPU_AT(float) partial; /* gpu_attend_partial_bytes() */
     uint32_t q_stride, out_stride;
     uint32_t n_heads;
-    uint32_t chunks; /* ceil(ctx / GPU_CONTEXT_CHUNK) */
-    float scale;     /* 1 / sqrt(head_dim) */
-    uint32_t reserved;
+    uint32_t chunks;   /* ceil(ctx / GPU_CONTEXT_CHUNK) */
+    uint32_t few_rows; /* no tile with a place in `partial` has more rows */
+    float scale;       /* 1 / sqrt(head_dim) */
 };
+
+/* Which module: it computes heads up to this width. */
+GPU_INLINE uint32_t gpu_attend_width(uint32_t type, uint32_t head_dim) {
+    uint32_t pad = gpu_kv_head_pad(type, head_dim);
+    return pad <= 64 ? 64 : pad <= 128 ? 128 : 256;
+}
+GPU_INLINE uint32_t gpu_attend_many_columns(uint32_t width) {
+    return width <= 128 ? 32 : 16;
+}
+/* Blocks that share a tile. */
+GPU_INLINE uint32_t gpu_attend_few_parts(uint32_t few_rows, uint32_t group) {
+    return (few_rows * group + GPU_FEW_COLUMNS - 1) / GPU_FEW_COLUMNS;
+}
+GPU_INLINE uint32_t gpu_attend_many_parts(uint32_t width, uint32_t group) {
+    uint32_t columns = gpu_attend_many_columns(width);
+    return (GPU_TILE_ROWS * group + columns - 1) / columns;
+}
+/* Dynamic shared memory of a block (attend_combine: none): of each column the query, a chunk's
+ * weights, four warps' maxima and sums, the scale and the position. */
+GPU_INLINE uint32_t gpu_attend_shared(uint32_t type, uint32_t head_dim, uint32_t columns) {
+    return columns * 4 * (gpu_kv_head_pad(type, head_dim) + GPU_CONTEXT_CHUNK + 4 + 4 + 1 + 1);
+}
+/* (rows, n_heads, chunks, head_dim + 2): weighted values, reference exponent, sum of weights. */
+GPU_INLINE uint64_t gpu_attend_partial_bytes(uint32_t rows, uint32_t n_heads, uint32_t chunks,
+                                             uint32_t head_dim) {
+    return (uint64_t)rows * n_heads * chunks * (head_dim + 2) * sizeof(float);
+}
 
 /* --- choosing ----------------------------------------------------------------------------------
  */
