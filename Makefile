@@ -45,7 +45,7 @@ speed = $(if $(filter $(COLD),$(1)),-Os,-O2)
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.
 FLAGS_avx2   := -mavx2 -mfma -mf16c
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
-FLAGS_amx    := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
+FLAGS_amx    := $(FLAGS_avx512) -mamx-tile -mamx-int8
 isa_flags     = $(foreach isa,avx2 avx512 amx,$(if $(filter %_$(isa).c,$(1)),$(FLAGS_$(isa))))
 
 # --- sources ----------------------------------------------------------------------------------

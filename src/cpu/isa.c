@@ -5,13 +5,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
 /* What CPUID promises and the operating system keeps (XCR0: the register state it saves). */
 struct isa_features {
     bool fma, f16c, avx2, avx512f, avx512bw, avx512vl, avx512dq, avx512vnni;
-    bool saves_ymm, saves_zmm;
+    bool amx_tile, amx_int8;
+    bool saves_ymm, saves_zmm, saves_tiles;
 };
 
 static uint64_t isa_xcr0(void) {
@@ -31,6 +34,7 @@ static struct isa_features isa_detect(void) {
         uint64_t state = isa_xcr0();
         have.saves_ymm = (state & 0x06) == 0x06; /* SSE, AVX */
         have.saves_zmm = (state & 0xE6) == 0xE6; /* and opmask, upper ZMM halves */
+        have.saves_tiles = (state & 0x60000) == 0x60000;
     }
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return have;
     have.avx2 = b & bit_AVX2;
@@ -39,6 +43,8 @@ static struct isa_features isa_detect(void) {
     have.avx512vl = b & bit_AVX512VL;
     have.avx512dq = b & bit_AVX512DQ;
     have.avx512vnni = c & bit_AVX512VNNI;
+    have.amx_tile = d & bit_AMX_TILE;
+    have.amx_int8 = d & bit_AMX_INT8;
     return have;
 }
 
@@ -54,12 +60,23 @@ static bool isa_has_avx512(const struct isa_features *have) {
            have->avx512dq && have->avx512vnni && have->saves_zmm;
 }
 
+/* Tiles are large: the kernel lends them only to a process that has asked. */
+static bool isa_ask_for_tiles(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* asm/prctl.h, asm/fpu/xcr.h */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+static bool isa_has_amx(const struct isa_features *have) {
+    return isa_has_avx512(have) && have->amx_tile && have->amx_int8 && have->saves_tiles &&
+           isa_ask_for_tiles();
+}
+
 /* Widest first. */
 static const struct isa_entry {
     const struct cpu_kernels *kernels;
     bool (*works)(const struct isa_features *have);
     const char *needs;
 } isa_table[] = {
+    {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512, AMX-TILE and AMX-INT8"},
     {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
     {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
     {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},

@@ -74,7 +74,14 @@ struct cpu_kernels {
     float (*read)(const uint8_t *data, size_t bytes);
 };
 
-extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512;
+/* amx is avx512 with tiles for products of sixteen rows and more; the bits are avx512's. */
+extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
+    cpu_kernels_amx;
+
+/* The part of cpu_kernels_amx.matmul that fits tiles: how many rows (planes) it took; 0 of float
+ * weights. The calling thread's tiles are released again. */
+uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
+                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
 
 /* Flush-to-zero and denormals-are-zero on; gives back what was set before, for kernels_leave. An
  * FMA on a denormal takes a hundred times longer, and nothing a model computes lives there. */
