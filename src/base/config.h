@@ -26,6 +26,7 @@ enum config_use {
     CONFIG_MAKE_MODEL = 1 << 8,
     CONFIG_SCORE = 1 << 9,
     CONFIG_DIFF = 1 << 10,
+    CONFIG_GPUS = 1 << 11,
 
     /* Those that compute: they take the engine's keys. */
     CONFIG_ENGINE = CONFIG_SERVE | CONFIG_PLAN | CONFIG_RUN | CONFIG_LOGITS | CONFIG_DUMP |
@@ -39,6 +40,8 @@ enum config_use {
 
 enum config_on_fault { CONFIG_FAULT_PANICS, CONFIG_FAULT_REBOOTS };
 
+enum config_on_gpu_fault { CONFIG_GPU_FAULT_STAYS, CONFIG_GPU_FAULT_RESTARTS };
+
 enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 
 /* Strings point into argv or into the caller's copy of the kernel command line; NULL when not
@@ -46,7 +49,7 @@ enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 struct config {
     /* engine */
     const char *model;
-    const char *backend; /* "auto", "cpu" */
+    const char *backend; /* "auto", "cpu", "cuda" */
     const char *isa;     /* "auto", "exact", "sse2", "avx2", "avx512" */
     uint32_t threads;    /* 0: one for each processor of the affinity mask */
     uint32_t ctx;        /* tokens of a sequence; 0: the model's, at most 4096 */
@@ -55,6 +58,12 @@ struct config {
     uint32_t kv_type;   /* enum config_kv */
     uint64_t kv_tokens; /* positions in the KV pool; 0: slots * ctx */
     uint64_t memory;    /* bytes wick may use; 0: what the machine has available */
+    /* GPU (cuda/) */
+    const char *device;    /* number, or PCI address */
+    const char *cuda_path; /* where the driver's libraries are looked for first */
+    uint64_t vram;         /* bytes of the device's memory to use; 0: what is free */
+    uint32_t hang_ms;      /* a step that takes longer hangs */
+    uint32_t on_gpu_fault; /* enum config_on_gpu_fault */
     /* server */
     const char *listen[CONFIG_LISTEN_MAX];
     uint32_t n_listen;

@@ -97,6 +97,8 @@ bool engine_map(struct engine *engine, const struct config *config, struct fault
     engine->config = config;
     if (config->model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "no model given: model=FILE.gguf");
+    if (strcmp(config->backend, "cuda") == 0)
+        return fault_set(fault, FAULT_INVALID_REQUEST, "backend=cuda: not in this build yet");
     if (!cpu_check(config->isa, fault)) return false;
     if (!engine_map_file(engine, config->model, fault)) return false;
     if (!gguf_parse(&engine->gguf, engine->file, engine->file_bytes, fault) ||
