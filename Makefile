@@ -46,7 +46,11 @@ speed = $(if $(filter $(COLD),$(1)),-Os,-O2)
 FLAGS_avx2   := -mavx2 -mfma -mf16c
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
 FLAGS_amx    := $(FLAGS_avx512) -mamx-tile -mamx-int8
-isa_flags     = $(foreach isa,avx2 avx512 amx,$(if $(filter %_$(isa).c,$(1)),$(FLAGS_$(isa))))
+# Files named for a thread run on glibc's (src/cuda/foreign.h): nothing there may look for a guard,
+# or for anything else, in musl's thread-local storage.
+FLAGS_thread := -ffreestanding -fno-stack-protector
+named_flags   = $(foreach name,avx2 avx512 amx thread,\
+                $(if $(filter %_$(name).c,$(1)),$(FLAGS_$(name))))
 
 # --- sources ----------------------------------------------------------------------------------
 
@@ -81,12 +85,13 @@ toolchain:
 $(BUILD)/obj/musl/%.o: %.c Makefile | toolchain
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call speed,$<) $(call isa_flags,$<) -c $< -o $@
+	$(Q)$(MUSL_CC) $(CFLAGS_MUSL) $(call speed,$<) $(call named_flags,$<) $(FILE_FLAGS) \
+	    -c $< -o $@
 
 $(BUILD)/obj/debug/%.o: %.c Makefile
 	$(call say,CC-SAN,$<)
 	@mkdir -p $(@D)
-	$(Q)$(GNU_CC) $(CFLAGS_SANITIZE) $(call isa_flags,$<) -c $< -o $@
+	$(Q)$(GNU_CC) $(CFLAGS_SANITIZE) $(call named_flags,$<) $(FILE_FLAGS) -c $< -o $@
 
 # An archive is made anew, so that the object of a source that is gone is gone too.
 $(BUILD)/obj/%/libwick.a:
@@ -161,7 +166,7 @@ bench-boot: deps-check all ## measure power-on to READY in QEMU against an init 
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
-             $(wildcard src/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
+             $(wildcard src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
 LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
 
 .PHONY: lint
@@ -174,7 +179,7 @@ lint-tidy: $(LINTED)
 $(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(INCLUDES) $(call isa_flags,$<) 2>$@.log
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(INCLUDES) $(call named_flags,$<) 2>$@.log
 	@touch $@
 
 # --- use --------------------------------------------------------------------------------------
@@ -189,7 +194,7 @@ deps-build: ; $(Q)tests/deps.sh build ## install what building needs (Debian pac
 deps-check: ; $(Q)tests/deps.sh build check image boot ## install what testing needs
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
-include images/images.mk
+include src/cuda/cuda.mk images/images.mk
 -include kernels/kernels.mk tests/ptx/ptx.mk
 
 .PHONY: install

@@ -9,18 +9,24 @@
 #define WICK_BASE_SANDBOX_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/fault.h"
 
 /* False in a build with AddressSanitizer, whose runtime maps memory at any time. */
 bool sandbox_supported(void);
 
-/* Who enters: PID 1 also answers for the machine (boot/). */
-enum sandbox_role { SANDBOX_PROCESS, SANDBOX_INIT };
+/* Who enters: bits. */
+enum sandbox_role {
+    SANDBOX_PROCESS = 0,
+    SANDBOX_INIT = 1,  /* PID 1 also answers for the machine (boot/) */
+    SANDBOX_DRIVER = 2 /* a GPU's driver lives in this process (cuda/foreign.h): calls from code
+                        * that is not ours are left to the filter that it was started under */
+};
 
 /* Installs the filter for all threads of the process; there is no way back. A call that is not
  * allowed ends the process with SIGSYS. Fails with INSUFFICIENT_RESOURCES where the kernel has no
  * seccomp filters. */
-bool sandbox_enter(enum sandbox_role role, struct fault *fault);
+bool sandbox_enter(uint32_t role, struct fault *fault);
 
 #endif

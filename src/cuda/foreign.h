@@ -23,16 +23,9 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "cuda/helper/handover.h"
 #include "cuda/libraries.h"
 #include "cuda/mailbox.h"
-
-/* dlfcn.h as the helper finds it in glibc. Only to be called on the driver thread. */
-struct foreign_functions {
-    void *(*open)(const char *path, int flags);
-    void *(*symbol)(void *library, const char *name);
-    int (*close)(void *library);
-    char *(*error)(void);
-};
 
 struct foreign_config {
     const char *cuda_path; /* NULL, or directories to look in first, separated by ':' */
