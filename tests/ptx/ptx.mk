@@ -1,0 +1,33 @@
+# The PTX machine and the stand-in for libcuda.so.1 on top of it: test doubles, never shipped.
+
+PTX_OUT := $(BUILD)/ptx
+
+# Nothing here is part of wick: glibc, position-independent, nothing exported unless it says so.
+CFLAGS_PTX := $(CFLAGS_ALL) -O2 -g -fPIC -fvisibility=hidden -pthread
+
+$(PTX_OUT)/%.o: tests/ptx/%.c Makefile tests/ptx/ptx.mk
+	$(call say,CC-PTX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(GNU_CC) $(CFLAGS_PTX) -c $< -o $@
+
+ptx_objects = $(patsubst tests/ptx/%.c,$(PTX_OUT)/%.o,$(1))
+
+# --- the machine ------------------------------------------------------------------------------
+
+# A file is a program's main, a part of the stand-in, or a part of the machine.
+PTX_MAINS   := $(wildcard tests/ptx/test_*.c tests/ptx/run_*.c)
+STANDIN_SRC := $(wildcard tests/ptx/standin*.c)
+MACHINE_SRC := $(filter-out $(PTX_MAINS) $(STANDIN_SRC),$(wildcard tests/ptx/*.c))
+
+# --- the stand-in -----------------------------------------------------------------------------
+
+$(PTX_OUT)/libcuda.so.1: $(call ptx_objects,$(STANDIN_SRC) $(MACHINE_SRC))
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -shared -pthread -Wl,-soname,libcuda.so.1 -Wl,-z,defs -o $@ $^ $(LDLIBS)
+
+# Loads the library it is given, as wick does: knows nothing of what is behind it.
+$(PTX_OUT)/test_standin: $(PTX_OUT)/test_standin.o
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -pthread -o $@ $^ -ldl
+
+PTX_PROGRAMS += $(PTX_OUT)/libcuda.so.1 $(PTX_OUT)/test_standin
