@@ -439,7 +439,8 @@ GPU_INLINE uint32_t gpu_many_shared(uint32_t kind) {
 struct gpu_kv_store {
     struct gpu_batch batch;
     struct gpu_kv kv;
-    GPU_AT(const float) k, v; /* (rows, kv_stride) F32, k rotated */
+    GPU_AT(const float) k; /* (rows, kv_stride) F32, rotated */
+    GPU_AT(const float) v; /* (rows, kv_stride) */
     uint32_t kv_stride;
     uint32_t reserved;
 };
@@ -454,7 +455,9 @@ struct gpu_kv_store {
  * Block: GPU_ATTEND_THREADS for all of them. A column is a pair of a row and a head. */
 enum {
     GPU_ATTEND_THREADS = 128,
-    GPU_CONTEXT_CHUNK = 256, /* positions; part of the arithmetic */
+    GPU_ATTEND_STAGES = 4,       /* of copies under way, one of them in use */
+    GPU_ATTEND_STAGE_BLOCKS = 4, /* of 512 bytes, for each warp */
+    GPU_CONTEXT_CHUNK = 256,     /* positions; part of the arithmetic */
     GPU_FEW_COLUMNS = 8,
     GPU_HEAD_DIM_MAX = 256
 };
@@ -487,10 +490,13 @@ GPU_INLINE uint32_t gpu_attend_many_parts(uint32_t width, uint32_t group) {
     uint32_t columns = gpu_attend_many_columns(width);
     return (GPU_TILE_ROWS * group + columns - 1) / columns;
 }
-/* Dynamic shared memory of a block (attend_combine: none): of each column the query, a chunk's
- * weights, four warps' maxima and sums, the scale and the position. */
+/* Dynamic shared memory of a block with so many columns (attend_combine: none): of each column the
+ * query, a chunk's weights, four warps' maxima and sums, exponent and position; then the ring of
+ * copies from the cache, for each thread 16 bytes of a block and, of Q8_0, 8 bytes of scales. */
 GPU_INLINE uint32_t gpu_attend_shared(uint32_t type, uint32_t head_dim, uint32_t columns) {
-    return columns * 4 * (gpu_kv_head_pad(type, head_dim) + GPU_CONTEXT_CHUNK + 4 + 4 + 1 + 1);
+    uint32_t column = 4 * (gpu_kv_head_pad(type, head_dim) + GPU_CONTEXT_CHUNK + 4 + 4 + 1 + 1);
+    uint32_t copies = GPU_ATTEND_STAGES * GPU_ATTEND_STAGE_BLOCKS * GPU_ATTEND_THREADS;
+    return columns * column + copies * (type == GPU_KV_F16 ? 16 : 24);
 }
 /* (rows, n_heads, chunks, head_dim + 2): weighted values, reference exponent, sum of weights. */
 GPU_INLINE uint64_t gpu_attend_partial_bytes(uint32_t rows, uint32_t n_heads, uint32_t chunks,

@@ -1,0 +1,830 @@
+// attention.cuh: queries against the pages of keys and values. abi.h has the arguments, kv.h the
+// layout of a page. The module says for what it is made:
+//
+//   ATTEND_TYPE   GPU_KV_F16 or GPU_KV_Q8_0
+//   ATTEND_WIDTH  largest head_dim, padded: 64, 128 or 256
+//
+// Everything is an mma.m16n8k16 of F16 with F32 accumulation. A block of four warps takes one KV
+// head and columns: (row, head) pairs of one sequence, 8 to an mma. For a chunk of 256 positions:
+//
+//   scores   A = keys (16 positions x elements), B = queries (elements x 8 columns). Warp w has pages
+//            4w .. 4w + 3 of the chunk. Queries are split into hi + lo, both F16, after a scaling of
+//            each column by a power of two that puts its largest element into [2^10, 2^11).
+//   weights  the maximum of the chunk by column (exact, so in any order); weight =
+//            2^(score - maximum + 6); their sum: each warp's four pages in a fixed order, then the
+//            warps in order.
+//   values   A = values (elements x 16 positions), B = weights (16 positions x 8 columns), split
+//            into hi + lo. Every warp has other elements and goes through all pages in order.
+//
+// Every score and every element of a result is one chain of mma in the order of k, whoever computes
+// it and whatever the other columns are: that, and the order of the sums, is why a row has the same
+// bits alone, in a prompt, split over blocks or not.
+//
+// Chunks are joined in their order with m = max(m, m_c), a = 2^(m_old - m), b = 2^(m_c - m),
+// l = l a + l_c b, o = o a + o_c b; the result is o / l.
+#include "kv.cuh"
+
+namespace {
+
+constexpr uint32_t type = ATTEND_TYPE;
+constexpr int warps = GPU_ATTEND_THREADS / 32;
+constexpr int chunk_pages = GPU_CONTEXT_CHUNK / GPU_PAGE_TOKENS;
+constexpr int warp_pages = chunk_pages / warps;
+constexpr int runs = ATTEND_WIDTH / 16 / warps; // of 16 elements of a value, for each warp
+constexpr int few_tiles = GPU_FEW_COLUMNS / 8;
+constexpr int many_tiles = gpu_attend_many_columns(ATTEND_WIDTH) / 8;
+constexpr uint32_t full = 0xffffffffu;
+// Weights are at most 2^6: 64 times a Q8_0 scale (at most 65504 / 127) is still an F16, and what F16
+// rounds away of hi + lo, at most 2^-25, is 2^-31 of the largest weight.
+constexpr float weight_exponent = 6;
+
+struct fragment {
+    uint32_t x, y, z, w;
+};
+
+// --- arithmetic ---------------------------------------------------------------------------------
+
+__device__ inline void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                           uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Relative error at most 2^-22; 2^0 is 1 and 2^-infinity is 0.
+__device__ inline float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ inline uint32_t halves(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+__device__ inline float half_low(uint32_t pair) {
+    return kv_float((uint16_t)(pair & 0xffff));
+}
+__device__ inline float half_high(uint32_t pair) {
+    return kv_float((uint16_t)(pair >> 16));
+}
+
+// Four numbers at consecutive k as the B operands of two mma: hi in x, y and lo in z, w.
+__device__ inline fragment split(float x0, float x1, float x2, float x3) {
+    fragment f;
+    f.x = halves(x0, x1);
+    f.y = halves(x2, x3);
+    f.z = halves(__fsub_rn(x0, half_low(f.x)), __fsub_rn(x1, half_high(f.x)));
+    f.w = halves(__fsub_rn(x2, half_low(f.y)), __fsub_rn(x3, half_high(f.y)));
+    return f;
+}
+
+// Four int8 as two pairs of F16, exactly: 1024 + (q + 128) has q + 128 in its low byte; 1152 off.
+__device__ inline void widen(uint32_t bytes, uint32_t &low, uint32_t &high) {
+    uint32_t offset = bytes ^ 0x80808080u;
+    uint32_t a = __byte_perm(offset, 0x64646464u, 0x4140);
+    uint32_t b = __byte_perm(offset, 0x64646464u, 0x4342);
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(low) : "r"(a), "r"(0x64806480u));
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(high) : "r"(b), "r"(0x64806480u));
+}
+
+// --- what a block computes ----------------------------------------------------------------------
+
+// Columns of one tile and KV head: column c of the tile is its row c / group, head c % group.
+struct work {
+    const uint8_t *cache;  // the KV head's part of page 0
+    const uint32_t *pages; // of the sequence
+    uint32_t first_row, first_head, group;
+    uint32_t first_column, n_columns; // of the tile's columns, those from .. to that are computed here
+    int last;                         // position of the last of them
+};
+
+__device__ inline uint32_t column_row(const work &work, uint32_t column) {
+    return work.first_row + column / work.group;
+}
+__device__ inline uint32_t column_head(const work &work, uint32_t column) {
+    return work.first_head + column % work.group;
+}
+
+// False: there is nothing to do for this part.
+__device__ inline bool work_find(const gpu_attend &args, const gpu_tile &tile, uint32_t kv_head,
+                                 uint32_t part, uint32_t columns, work &work) {
+    work.group = args.n_heads / args.kv.n_kv_heads;
+    work.first_column = part * columns;
+    work.n_columns = min(tile.n_rows * work.group, work.first_column + columns);
+    if (work.first_column >= work.n_columns) return false;
+    work.cache = args.kv.layer + kv_head * kv_head_bytes(type, args.kv.head_dim);
+    work.pages = args.batch.page + (size_t)tile.sequence * args.batch.pages_per_sequence;
+    work.first_row = tile.first_row;
+    work.first_head = kv_head * work.group;
+    work.last = args.batch.row[column_row(work, work.n_columns - 1)].position;
+    return true;
+}
+
+// --- shared memory ------------------------------------------------------------------------------
+
+// Copies under way: a stage is four blocks of the cache for each warp. A lane copies what it will
+// read itself, so that no barrier is needed; Q8_0 has up to 8 bytes of scales beside each block.
+constexpr int stage_blocks = GPU_ATTEND_STAGE_BLOCKS;
+constexpr int stages_max = GPU_ATTEND_STAGES;
+
+template <int tiles> struct shared {
+    static constexpr int columns = tiles * 8;
+
+    fragment *queries; // (tiles, steps of 16 elements, 32)
+    fragment *weights; // (pages of a chunk, tiles, 32): weight_slot
+    fragment *blocks;  // (stages, stage_blocks, threads)
+    uint2 *scales;     // (stages, stage_blocks, threads), Q8_0
+    float *largest;    // (warps, columns)
+    float *sums;       // (warps, columns)
+    float *exponents;  // (columns): what makes scores powers of two
+    int *last;         // (columns): position; -1: no column
+
+    __device__ shared(uint32_t steps) {
+        extern __shared__ fragment memory[];
+        queries = memory;
+        weights = queries + tiles * steps * 32;
+        blocks = weights + chunk_pages * tiles * 32;
+        scales = (uint2 *)(blocks + stages_max * stage_blocks * GPU_ATTEND_THREADS);
+        largest = (float *)(type == GPU_KV_F16
+                                ? scales
+                                : scales + stages_max * stage_blocks * GPU_ATTEND_THREADS);
+        sums = largest + warps * columns;
+        exponents = sums + warps * columns;
+        last = (int *)(exponents + columns);
+    }
+};
+
+// Where the weights of a column and of positions 2 pair, 2 pair + 1 (and + 8) lie: lane 4 column +
+// pair, but so that the eight columns of one store do not share banks.
+__device__ inline int weight_slot(int column, int pair) {
+    return column * 4 + (pair ^ column / 2);
+}
+
+// --- copying ------------------------------------------------------------------------------------
+
+__device__ inline void copy_16(void *to, const uint8_t *from) {
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+}
+template <int bytes> __device__ inline void copy_small(void *to, const uint8_t *from) {
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(bytes)
+                 : "memory");
+}
+
+// A warp's values are runs of 16 elements, the rows of an mma. Of Q8_0 a block has two.
+__device__ inline int run_of(int warp, int i) {
+    return type == GPU_KV_F16 ? warp + warps * i : warp * runs + i;
+}
+__device__ inline int run_block(int run) {
+    return type == GPU_KV_F16 ? run : run / 2;
+}
+constexpr int stage_pages = stage_blocks / runs; // of values
+
+// Which stages there are: for each chunk, the keys of the warp's pages (a block of each), then the
+// values of all pages (its runs of each).
+struct stream {
+    int step;       // from chunk to chunk
+    int chunk;      // next to be copied
+    int stage;      // of the chunk
+    int n_pages;    // live in the chunk
+    int key_stages; // 0 where none of this warp's pages is live
+    int stages;
+    uint32_t page; // lane's page of the chunk
+    int copied;    // place in the ring
+    int used;
+};
+
+__device__ inline int chunk_live(const work &work, int chunk) {
+    return work.last + 1 - chunk * GPU_CONTEXT_CHUNK;
+}
+
+// Pages of a chunk that are in the sequence.
+__device__ inline int chunk_pages_live(const work &work, int chunk) {
+    int live = chunk_live(work, chunk);
+    return live <= 0 ? 0 : min((live + GPU_PAGE_TOKENS - 1) / GPU_PAGE_TOKENS, chunk_pages);
+}
+
+__device__ inline void stream_chunk(stream &s, const gpu_attend &args, const work &work) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    s.n_pages = chunk_pages_live(work, s.chunk);
+    s.page = lane < s.n_pages ? work.pages[s.chunk * chunk_pages + lane] : 0;
+    s.stage = 0;
+    int blocks = kv_blocks(type, args.kv.head_dim);
+    bool has_keys = warp * warp_pages < s.n_pages, has_values = run_block(run_of(warp, 0)) < blocks;
+    s.key_stages = has_keys ? blocks : 0;
+    s.stages = s.key_stages + (has_values ? (s.n_pages + stage_pages - 1) / stage_pages : 0);
+}
+
+__device__ inline const uint8_t *stream_page(const stream &s, const gpu_attend &args,
+                                             const work &work, int page) {
+    return work.cache + __shfl_sync(full, s.page, page) * args.kv.page_bytes;
+}
+
+// A page that is not live is replaced by one that is: its scores and weights count for nothing.
+template <int tiles>
+__device__ inline void stream_copy_keys(const stream &s, const gpu_attend &args, const work &work,
+                                        const shared<tiles> &shared, int slot) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    uint32_t at = kv_keys_at(type, args.kv.head_dim) + s.stage * KV_BLOCK_BYTES + lane * 16;
+    for (int i = 0; i < warp_pages; i++) {
+        int page = warp * warp_pages + i;
+        const uint8_t *from = stream_page(s, args, work, page < s.n_pages ? page : 0);
+        copy_16(&shared.blocks[slot + i * GPU_ATTEND_THREADS], from + at);
+        if (type == GPU_KV_Q8_0)
+            copy_small<4>(&shared.scales[slot + i * GPU_ATTEND_THREADS],
+                          from + s.stage * KV_SCALES_BYTES + lane / 4 * 4);
+    }
+}
+
+template <int tiles>
+__device__ inline void stream_copy_values(const stream &s, const gpu_attend &args, const work &work,
+                                          const shared<tiles> &shared, int slot) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int blocks = kv_blocks(type, args.kv.head_dim);
+    uint32_t at = kv_values_at(type, args.kv.head_dim) + lane * 16;
+    for (int j = 0; j < stage_pages; j++) {
+        int page = (s.stage - s.key_stages) * stage_pages + j;
+        const uint8_t *from = stream_page(s, args, work, min(page, s.n_pages - 1));
+        for (int i = 0; i < runs; i++, slot += GPU_ATTEND_THREADS) {
+            int run = run_of(warp, i), block = run_block(run);
+            if (block >= blocks) continue;
+            if (type == GPU_KV_F16) {
+                copy_16(&shared.blocks[slot], from + at + block * KV_BLOCK_BYTES);
+                continue;
+            }
+            // One copy for the two runs of a block, if they are both this warp's.
+            if (runs == 1)
+                copy_small<8>(&shared.blocks[slot], from + at + block * KV_BLOCK_BYTES + run % 2 * 8);
+            else if (i % 2 == 0)
+                copy_16(&shared.blocks[slot], from + at + block * KV_BLOCK_BYTES);
+            if (i % 2 == 0)
+                copy_small<8>(&shared.scales[slot],
+                              from + (blocks + block) * KV_SCALES_BYTES + lane % 4 * 8);
+        }
+    }
+}
+
+template <int tiles>
+__device__ inline void stream_copy(stream &s, const gpu_attend &args, const work &work,
+                                   const shared<tiles> &shared) {
+    while (s.stage == s.stages && s.n_pages > 0) {
+        s.chunk += s.step;
+        stream_chunk(s, args, work);
+    }
+    if (s.stage < s.stages) {
+        int slot = s.copied * stage_blocks * GPU_ATTEND_THREADS + threadIdx.x;
+        if (s.stage < s.key_stages)
+            stream_copy_keys(s, args, work, shared, slot);
+        else
+            stream_copy_values(s, args, work, shared, slot);
+        s.stage++;
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    s.copied = s.copied + 1 == stages_max ? 0 : s.copied + 1;
+}
+
+template <int tiles>
+__device__ inline void stream_start(stream &s, const gpu_attend &args, const work &work,
+                                    const shared<tiles> &shared, int first, int step) {
+    s.step = step;
+    s.chunk = first;
+    s.copied = s.used = 0;
+    stream_chunk(s, args, work);
+    for (int i = 0; i < stages_max - 1; i++) stream_copy(s, args, work, shared);
+}
+
+// The next stage, for this thread: its first block; the others follow at GPU_ATTEND_THREADS. The
+// stage before it is given back.
+template <int tiles>
+__device__ inline int stream_next(stream &s, const gpu_attend &args, const work &work,
+                                  const shared<tiles> &shared) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(stages_max - 2) : "memory");
+    stream_copy(s, args, work, shared);
+    int slot = s.used * stage_blocks * GPU_ATTEND_THREADS + threadIdx.x;
+    s.used = s.used + 1 == stages_max ? 0 : s.used + 1;
+    return slot;
+}
+
+// --- queries ------------------------------------------------------------------------------------
+
+// Where four consecutive elements of a column go, as B operands in the order of the keys' blocks.
+__device__ inline int query_slot(int quad, int column) {
+    if (type == GPU_KV_F16) return quad / 4 * 32 + column * 4 + quad % 4;
+    return (quad / 8 * 2 + quad % 2) * 32 + column * 4 + quad % 8 / 2;
+}
+
+// 2^10 over the power of two at or below `largest`, and its inverse.
+__device__ inline void query_scale(float largest, float &scale, float &inverse) {
+    uint32_t exponent = min(max(__float_as_uint(largest) >> 23, 20u), 254u);
+    scale = __uint_as_float((264 - exponent) << 23);
+    inverse = __uint_as_float((exponent - 10) << 23);
+}
+
+__device__ inline float largest_of(float4 x) {
+    return fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+}
+
+template <int tiles>
+__device__ inline void queries_load(const gpu_attend &args, const work &work,
+                                    const shared<tiles> &shared, uint32_t steps) {
+    constexpr int quads_max = (ATTEND_WIDTH / 4 + 31) / 32; // of a lane
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (int i = warp; i < shared.columns; i += warps) {
+        uint32_t column = work.first_column + i;
+        bool used = column < work.n_columns;
+        const float *q = args.q + (size_t)column_row(work, column) * args.q_stride +
+                         column_head(work, column) * args.kv.head_dim;
+        float4 x[quads_max];
+        float largest = 0;
+        for (int j = 0; j < quads_max; j++) {
+            uint32_t element = 4 * (lane + 32 * j);
+            x[j] = make_float4(0, 0, 0, 0);
+            if (used && element < args.kv.head_dim) x[j] = *(const float4 *)(q + element);
+            largest = fmaxf(largest, largest_of(x[j]));
+        }
+        for (int mask = 16; mask > 0; mask /= 2)
+            largest = fmaxf(largest, __shfl_xor_sync(full, largest, mask));
+        float scale, inverse;
+        query_scale(largest, scale, inverse);
+        for (int j = 0; j < quads_max; j++)
+            if (lane + 32 * j < steps * 4)
+                shared.queries[i / 8 * steps * 32 + query_slot(lane + 32 * j, i % 8)] =
+                    split(__fmul_rn(x[j].x, scale), __fmul_rn(x[j].y, scale),
+                          __fmul_rn(x[j].z, scale), __fmul_rn(x[j].w, scale));
+        if (lane == 0) {
+            const float log2e = 1.44269504088896340736f;
+            shared.exponents[i] = __fmul_rn(__fmul_rn(args.scale, log2e), inverse);
+            shared.last[i] = used ? (int)args.batch.row[column_row(work, column)].position : -1;
+        }
+    }
+}
+
+// --- scores -------------------------------------------------------------------------------------
+
+// Scores of a warp's pages: [page][tile][C operand of an mma: positions g and g + 8, columns 2 t
+// and 2 t + 1; g = lane / 4, t = lane % 4].
+template <int tiles> using scores = float[warp_pages][tiles][4];
+
+template <int tiles>
+__device__ inline void scores_add_f16(const shared<tiles> &shared, const fragment *queries,
+                                      uint32_t steps, int slot, scores<tiles> &score) {
+    fragment key[warp_pages];
+    for (int i = 0; i < warp_pages; i++) key[i] = shared.blocks[slot + i * GPU_ATTEND_THREADS];
+    for (int tile = 0; tile < tiles; tile++) {
+        fragment query = queries[tile * steps * 32];
+        for (int i = 0; i < warp_pages; i++)
+            mma(score[i][tile], key[i].x, key[i].z, key[i].y, key[i].w, query.x, query.y);
+        for (int i = 0; i < warp_pages; i++)
+            mma(score[i][tile], key[i].x, key[i].z, key[i].y, key[i].w, query.z, query.w);
+    }
+}
+
+// A block of 32 elements is two steps of k; the scale of a position, a row of C, comes after them.
+template <int tiles>
+__device__ inline void scores_add_q8(const shared<tiles> &shared, const fragment *queries,
+                                     uint32_t steps, int slot, scores<tiles> &score) {
+    for (int i = 0; i < warp_pages; i++) {
+        fragment key = shared.blocks[slot + i * GPU_ATTEND_THREADS];
+        uint32_t scale = shared.scales[slot + i * GPU_ATTEND_THREADS].x;
+        uint32_t a[2][4];
+        widen(key.x, a[0][0], a[0][2]);
+        widen(key.y, a[1][0], a[1][2]);
+        widen(key.z, a[0][1], a[0][3]);
+        widen(key.w, a[1][1], a[1][3]);
+        for (int tile = 0; tile < tiles; tile++) {
+            float sum[4] = {0, 0, 0, 0};
+            for (int step = 0; step < 2; step++) {
+                fragment query = queries[(tile * steps + step) * 32];
+                mma(sum, a[step][0], a[step][1], a[step][2], a[step][3], query.x, query.y);
+                mma(sum, a[step][0], a[step][1], a[step][2], a[step][3], query.z, query.w);
+            }
+            for (int j = 0; j < 4; j++)
+                score[i][tile][j] = __fmaf_rn(sum[j], j < 2 ? half_low(scale) : half_high(scale),
+                                              score[i][tile][j]);
+        }
+    }
+}
+
+// Makes scores exponents of two, -infinity where a column must not look, and leaves the largest of
+// this warp's in shared memory.
+template <int tiles>
+__device__ inline void scores_finish(const shared<tiles> &shared, int chunk, scores<tiles> &score) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int position = chunk * GPU_CONTEXT_CHUNK + warp * warp_pages * GPU_PAGE_TOKENS + lane / 4;
+    for (int tile = 0; tile < tiles; tile++) {
+        for (int e = 0; e < 2; e++) {
+            int column = tile * 8 + lane % 4 * 2 + e, last = shared.last[column];
+            float exponent = shared.exponents[column], largest = -INFINITY;
+            for (int i = 0; i < warp_pages; i++) {
+                for (int half = 0; half < 2; half++) {
+                    float &x = score[i][tile][2 * half + e];
+                    bool seen = position + i * GPU_PAGE_TOKENS + 8 * half <= last;
+                    x = seen ? __fmul_rn(x, exponent) : -INFINITY;
+                    largest = fmaxf(largest, x);
+                }
+            }
+            for (int mask = 4; mask < 32; mask *= 2)
+                largest = fmaxf(largest, __shfl_xor_sync(full, largest, mask));
+            if (lane < 4) shared.largest[warp * shared.columns + column] = largest;
+        }
+    }
+}
+
+// --- weights ------------------------------------------------------------------------------------
+
+// Lane = column: the exponent that its weights are relative to; 0 where the chunk has nothing for it.
+template <int tiles> __device__ inline float reference_find(const shared<tiles> &shared) {
+    int column = threadIdx.x % 32;
+    if (column >= shared.columns) return 0;
+    float x = shared.largest[column];
+    for (int warp = 1; warp < warps; warp++)
+        x = fmaxf(x, shared.largest[warp * shared.columns + column]);
+    return x == -INFINITY ? 0 : __fsub_rn(x, weight_exponent);
+}
+
+// Lane = column: the sum of its weights.
+template <int tiles> __device__ inline float sum_find(const shared<tiles> &shared) {
+    int column = threadIdx.x % 32;
+    if (column >= shared.columns) return 0;
+    float sum = shared.sums[column];
+    for (int warp = 1; warp < warps; warp++)
+        sum = __fadd_rn(sum, shared.sums[warp * shared.columns + column]);
+    return sum;
+}
+
+// Scores -> weights; leaves the sums of this warp's in shared memory, and the weights as B operands:
+// lanes g and g ^ 1 exchange so that each has one column and two consecutive positions. For Q8_0
+// they stay F32, since the scale of a value belongs to a position, which is k here.
+template <int tiles>
+__device__ inline void weights_store(const shared<tiles> &shared, float reference,
+                                     scores<tiles> &score) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    bool odd = lane / 4 % 2 != 0;
+    int slot = weight_slot(lane % 4 * 2 + odd, lane / 8);
+    for (int tile = 0; tile < tiles; tile++) {
+        for (int e = 0; e < 2; e++) {
+            int column = tile * 8 + lane % 4 * 2 + e;
+            float relative = __shfl_sync(full, reference, column), sum = 0;
+            for (int i = 0; i < warp_pages; i++) {
+                for (int half = 0; half < 2; half++) {
+                    float &x = score[i][tile][2 * half + e];
+                    x = power_of_two(__fsub_rn(x, relative));
+                    sum = __fadd_rn(sum, x);
+                }
+            }
+            for (int mask = 4; mask < 32; mask *= 2)
+                sum = __fadd_rn(sum, __shfl_xor_sync(full, sum, mask));
+            if (lane < 4) shared.sums[warp * shared.columns + column] = sum;
+        }
+        for (int i = 0; i < warp_pages; i++) {
+            float pair[2][2]; // [half][position]
+            for (int half = 0; half < 2; half++) {
+                const float *x = &score[i][tile][2 * half];
+                float other = __shfl_xor_sync(full, odd ? x[0] : x[1], 4);
+                pair[half][0] = odd ? other : x[0];
+                pair[half][1] = odd ? x[1] : other;
+            }
+            fragment *to = &shared.weights[((warp * warp_pages + i) * tiles + tile) * 32 + slot];
+            if (type == GPU_KV_F16)
+                *to = split(pair[0][0], pair[0][1], pair[1][0], pair[1][1]);
+            else
+                *to = fragment{__float_as_uint(pair[0][0]), __float_as_uint(pair[0][1]),
+                               __float_as_uint(pair[1][0]), __float_as_uint(pair[1][1])};
+        }
+    }
+}
+
+// --- values -------------------------------------------------------------------------------------
+
+// [run][tile][C operand: elements run_element() and the next one of columns 2 t and 2 t + 1].
+template <int tiles> using results = float[runs][tiles][4];
+
+__device__ inline uint32_t run_element(int i) {
+    int run = run_of(threadIdx.x / 32, i), g = threadIdx.x % 32 / 4;
+    return type == GPU_KV_F16 ? 16 * run + 2 * g : run / 2 * 32 + 4 * g + run % 2 * 2;
+}
+
+// Bits of the positions 2 t, 2 t + 1 (low) and 2 t + 8, 2 t + 9 (high) of a page of which `live`
+// positions are in the sequence: what lies behind them may be no number.
+__device__ inline void position_masks(int live, uint32_t &low, uint32_t &high) {
+    int p = threadIdx.x % 4 * 2;
+    low = (p < live ? 0xffffu : 0) | (p + 1 < live ? 0xffff0000u : 0);
+    high = (p + 8 < live ? 0xffffu : 0) | (p + 9 < live ? 0xffff0000u : 0);
+}
+
+template <int tiles>
+__device__ inline void values_add_f16(const shared<tiles> &shared, const fragment *weights,
+                                      int n_runs, int slot, int live, results<tiles> &hi,
+                                      results<tiles> &lo) {
+    uint32_t low, high;
+    position_masks(live, low, high);
+    for (int i = 0; i < runs; i++) {
+        if (i >= n_runs) continue;
+        fragment a = shared.blocks[slot + i * GPU_ATTEND_THREADS];
+        if (live < GPU_PAGE_TOKENS) a = fragment{a.x & low, a.y & low, a.z & high, a.w & high};
+        for (int tile = 0; tile < tiles; tile++) {
+            fragment weight = weights[tile * 32];
+            mma(hi[i][tile], a.x, a.y, a.z, a.w, weight.x, weight.y);
+            mma(lo[i][tile], a.x, a.y, a.z, a.w, weight.z, weight.w);
+        }
+    }
+}
+
+// The scale of a position is multiplied into its weights, once for the runs of a block.
+template <int tiles>
+__device__ inline void values_add_q8(const shared<tiles> &shared, const fragment *weights,
+                                     int n_runs, int slot, int live, results<tiles> &hi,
+                                     results<tiles> &lo) {
+    constexpr int pair = runs < 2 ? 1 : 2;
+    uint32_t low, high;
+    position_masks(live, low, high);
+    for (int i = 0; i < runs; i += pair) {
+        if (i >= n_runs) continue;
+        const fragment &value = shared.blocks[slot + i * GPU_ATTEND_THREADS];
+        uint2 scale = shared.scales[slot + i * GPU_ATTEND_THREADS];
+        scale = make_uint2(scale.x & low, scale.y & high);
+        uint32_t a[2][4];
+        widen(value.x, a[0][0], a[0][2]);
+        widen(value.y, a[0][1], a[0][3]);
+        if (pair == 2) {
+            widen(value.z, a[1][0], a[1][2]);
+            widen(value.w, a[1][1], a[1][3]);
+        }
+        for (int tile = 0; tile < tiles; tile++) {
+            fragment f = weights[tile * 32];
+            fragment weight = split(__fmul_rn(__uint_as_float(f.x), half_low(scale.x)),
+                                    __fmul_rn(__uint_as_float(f.y), half_high(scale.x)),
+                                    __fmul_rn(__uint_as_float(f.z), half_low(scale.y)),
+                                    __fmul_rn(__uint_as_float(f.w), half_high(scale.y)));
+            for (int j = 0; j < pair; j++) {
+                mma(hi[i + j][tile], a[j][0], a[j][1], a[j][2], a[j][3], weight.x, weight.y);
+                mma(lo[i + j][tile], a[j][0], a[j][1], a[j][2], a[j][3], weight.z, weight.w);
+            }
+        }
+    }
+}
+
+// --- a chunk ------------------------------------------------------------------------------------
+
+template <int tiles>
+__device__ inline void chunk_scores(stream &s, const gpu_attend &args, const work &work,
+                                    const shared<tiles> &shared, int chunk, scores<tiles> &score) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    uint32_t blocks = kv_blocks(type, args.kv.head_dim), block_steps = kv_block(type) / 16;
+    for (int i = 0; i < warp_pages; i++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++) score[i][tile][j] = 0;
+    if (warp * warp_pages < chunk_pages_live(work, chunk)) {
+#pragma unroll 1
+        for (uint32_t block = 0; block < blocks; block++) {
+            int slot = stream_next(s, args, work, shared);
+            const fragment *queries = shared.queries + block * block_steps * 32 + lane;
+            if (type == GPU_KV_F16)
+                scores_add_f16(shared, queries, blocks * block_steps, slot, score);
+            else
+                scores_add_q8(shared, queries, blocks * block_steps, slot, score);
+        }
+    }
+    scores_finish(shared, chunk, score);
+}
+
+template <int tiles>
+__device__ inline void chunk_values(stream &s, const gpu_attend &args, const work &work,
+                                    const shared<tiles> &shared, int chunk, results<tiles> &hi) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int blocks = kv_blocks(type, args.kv.head_dim), n_runs = 0;
+    results<tiles> lo;
+    for (int i = 0; i < runs; i++) {
+        n_runs += run_block(run_of(warp, i)) < blocks;
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++) hi[i][tile][j] = lo[i][tile][j] = 0;
+    }
+    int n_pages = n_runs > 0 ? chunk_pages_live(work, chunk) : 0, live = chunk_live(work, chunk);
+    const fragment *weights = shared.weights + weight_slot(lane / 4, lane % 4);
+#pragma unroll 1
+    for (int page = 0; page < n_pages; page += stage_pages) {
+        int slot = stream_next(s, args, work, shared);
+        for (int j = 0; j < stage_pages; j++) {
+            int at = slot + j * runs * GPU_ATTEND_THREADS;
+            int left = live - (page + j) * GPU_PAGE_TOKENS;
+            const fragment *weight = weights + (page + j) * tiles * 32;
+            if (type == GPU_KV_F16)
+                values_add_f16(shared, weight, n_runs, at, left, hi, lo);
+            else
+                values_add_q8(shared, weight, n_runs, at, left, hi, lo);
+        }
+    }
+    for (int i = 0; i < runs; i++)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int j = 0; j < 4; j++) hi[i][tile][j] = __fadd_rn(hi[i][tile][j], lo[i][tile][j]);
+}
+
+// One chunk of the context for all columns of the block. Lane = column: reference exponent and sum
+// of weights.
+template <int tiles>
+__device__ inline void chunk_attend(stream &s, const gpu_attend &args, const work &work,
+                                    const shared<tiles> &shared, int chunk, float &reference,
+                                    float &sum, results<tiles> &result) {
+    {
+        scores<tiles> score;
+        chunk_scores(s, args, work, shared, chunk, score);
+        __syncthreads(); // the largest are there; nobody reads the weights of the chunk before
+        reference = reference_find(shared);
+        weights_store(shared, reference, score);
+    }
+    __syncthreads(); // weights and sums are there
+    sum = sum_find(shared);
+    chunk_values(s, args, work, shared, chunk, result);
+}
+
+// --- joining chunks -----------------------------------------------------------------------------
+
+struct joined {
+    float reference, sum;
+};
+
+// Takes a chunk in; what was there is to be multiplied by `before`, the chunk by `by`. From nothing
+// (reference -infinity): 0 and 1.
+__device__ inline void join(joined &all, float reference, float sum, float &before, float &by) {
+    float larger = fmaxf(all.reference, reference);
+    before = power_of_two(__fsub_rn(all.reference, larger));
+    by = power_of_two(__fsub_rn(reference, larger));
+    all.reference = larger;
+    all.sum = __fmaf_rn(all.sum, before, __fmul_rn(sum, by));
+}
+
+__device__ inline float join_value(float all, float value, float before, float by) {
+    return __fmaf_rn(all, before, __fmul_rn(value, by));
+}
+
+// --- few ----------------------------------------------------------------------------------------
+
+__device__ inline float *partial_find(const gpu_attend &args, uint32_t row, uint32_t head,
+                                      uint32_t chunk) {
+    size_t at = ((size_t)row * args.n_heads + head) * args.chunks + chunk;
+    return args.partial + at * (args.kv.head_dim + 2);
+}
+
+// What one lane has of a chunk, for one of its two columns.
+__device__ inline void partial_store(const gpu_attend &args, const work &work, uint32_t partial,
+                                     int chunk, int e, float reference, float sum,
+                                     const results<few_tiles> &result) {
+    uint32_t column = work.first_column + threadIdx.x % 4 * 2 + e;
+    if (column >= work.n_columns) return;
+    float *to = partial_find(args, partial + column / work.group, column_head(work, column), chunk);
+    for (int i = 0; i < runs; i++)
+        if (run_element(i) < args.kv.head_dim)
+            *(float2 *)(to + run_element(i)) = make_float2(result[i][0][e], result[i][0][2 + e]);
+    if (threadIdx.x < 4) *(float2 *)(to + args.kv.head_dim) = make_float2(reference, sum);
+}
+
+} // namespace
+
+extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS, 4)
+    attend_few(const __grid_constant__ gpu_attend args) {
+    uint32_t parts = gpu_attend_few_parts(args.few_rows, args.n_heads / args.kv.n_kv_heads);
+    if (blockIdx.z / parts >= args.batch.step->n_tiles) return;
+    const gpu_tile &tile = args.batch.tile[blockIdx.z / parts];
+    work work;
+    if (tile.partial == GPU_NONE) return;
+    if (!work_find(args, tile, blockIdx.y, blockIdx.z % parts, GPU_FEW_COLUMNS, work)) return;
+    int first = blockIdx.x, step = gridDim.x;
+    if (first * GPU_CONTEXT_CHUNK > work.last) return;
+
+    uint32_t steps = gpu_kv_head_pad(type, args.kv.head_dim) / 16;
+    shared<few_tiles> shared(steps);
+    stream s;
+    stream_start(s, args, work, shared, first, step);
+    queries_load(args, work, shared, steps);
+    __syncthreads();
+    for (int chunk = first; chunk * GPU_CONTEXT_CHUNK <= work.last; chunk += step) {
+        float reference, sum;
+        results<few_tiles> result;
+        chunk_attend(s, args, work, shared, chunk, reference, sum, result);
+        for (int e = 0; e < 2; e++) {
+            int column = threadIdx.x % 4 * 2 + e;
+            float reference_e = __shfl_sync(full, reference, column);
+            float sum_e = __shfl_sync(full, sum, column);
+            partial_store(args, work, tile.partial, chunk, e, reference_e, sum_e, result);
+        }
+    }
+}
+
+// A thread has two elements of a head, of every row of the tile.
+extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS)
+    attend_combine(const __grid_constant__ gpu_attend args) {
+    uint32_t head = blockIdx.x, element = 2 * threadIdx.x, head_dim = args.kv.head_dim;
+    if (blockIdx.y >= args.batch.step->n_tiles || element >= head_dim) return;
+    const gpu_tile &tile = args.batch.tile[blockIdx.y];
+    if (tile.partial == GPU_NONE) return;
+    for (uint32_t i = 0; i < tile.n_rows; i++) {
+        uint32_t row = tile.first_row + i;
+        uint32_t chunks = args.batch.row[row].position / GPU_CONTEXT_CHUNK + 1;
+        const float *from = partial_find(args, tile.partial + i, head, 0);
+        joined all = {-INFINITY, 0};
+        float2 total = make_float2(0, 0);
+#pragma unroll 4
+        for (uint32_t chunk = 0; chunk < chunks; chunk++, from += head_dim + 2) {
+            float2 value = *(const float2 *)(from + element);
+            float2 weights = *(const float2 *)(from + head_dim);
+            float before, by;
+            join(all, weights.x, weights.y, before, by);
+            total.x = join_value(total.x, value.x, before, by);
+            total.y = join_value(total.y, value.y, before, by);
+        }
+        float inverse = __frcp_rn(all.sum);
+        float *out = args.out + (size_t)row * args.out_stride + head * head_dim + element;
+        *(float2 *)out = make_float2(__fmul_rn(total.x, inverse), __fmul_rn(total.y, inverse));
+    }
+}
+
+// --- many ---------------------------------------------------------------------------------------
+
+extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS, 2)
+    attend_many(const __grid_constant__ gpu_attend args) {
+    constexpr int tiles = many_tiles;
+    uint32_t group = args.n_heads / args.kv.n_kv_heads;
+    uint32_t parts = gpu_attend_many_parts(ATTEND_WIDTH, group);
+    if (blockIdx.y >= args.batch.step->n_tiles) return;
+    // The last tiles of a prompt have the longest way: they start first.
+    const gpu_tile &tile = args.batch.tile[args.batch.step->n_tiles - 1 - blockIdx.y];
+    work work;
+    if (tile.partial != GPU_NONE) return;
+    if (!work_find(args, tile, blockIdx.x / parts, blockIdx.x % parts, tiles * 8, work)) return;
+
+    uint32_t steps = gpu_kv_head_pad(type, args.kv.head_dim) / 16;
+    shared<tiles> shared(steps);
+    stream s;
+    stream_start(s, args, work, shared, 0, 1);
+    queries_load(args, work, shared, steps);
+    __syncthreads();
+
+    int lane = threadIdx.x % 32;
+    joined all = {-INFINITY, 0}; // lane = column
+    int last = lane < shared.columns ? shared.last[lane] : -1;
+    results<tiles> total;
+    for (int i = 0; i < runs; i++)
+        for (int t = 0; t < tiles; t++)
+            for (int j = 0; j < 4; j++) total[i][t][j] = 0;
+    for (int chunk = 0; chunk * GPU_CONTEXT_CHUNK <= work.last; chunk++) {
+        float reference, sum, before = 1, by = 0;
+        results<tiles> result;
+        chunk_attend(s, args, work, shared, chunk, reference, sum, result);
+        if (chunk * GPU_CONTEXT_CHUNK <= last) join(all, reference, sum, before, by);
+        for (int t = 0; t < tiles; t++) {
+            for (int e = 0; e < 2; e++) {
+                float before_e = __shfl_sync(full, before, t * 8 + lane % 4 * 2 + e);
+                float by_e = __shfl_sync(full, by, t * 8 + lane % 4 * 2 + e);
+                for (int i = 0; i < runs; i++)
+                    for (int j = e; j < 4; j += 2)
+                        total[i][t][j] = join_value(total[i][t][j], result[i][t][j], before_e, by_e);
+            }
+        }
+    }
+    float inverse = __frcp_rn(all.sum);
+    for (int t = 0; t < tiles; t++) {
+        for (int e = 0; e < 2; e++) {
+            float inverse_e = __shfl_sync(full, inverse, t * 8 + lane % 4 * 2 + e);
+            uint32_t column = work.first_column + t * 8 + lane % 4 * 2 + e;
+            if (column >= work.n_columns) continue;
+            float *out = args.out + (size_t)column_row(work, column) * args.out_stride +
+                         column_head(work, column) * args.kv.head_dim;
+            for (int i = 0; i < runs; i++)
+                if (run_element(i) < args.kv.head_dim)
+                    *(float2 *)(out + run_element(i)) =
+                        make_float2(__fmul_rn(total[i][t][e], inverse_e),
+                                    __fmul_rn(total[i][t][2 + e], inverse_e));
+        }
+    }
+}
+
+// --- storing ------------------------------------------------------------------------------------
+
+// A warp has 32 elements of one head at a time; lane = element.
+extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS)
+    kv_store(const __grid_constant__ gpu_kv_store args) {
+    uint32_t i = blockIdx.x, head = blockIdx.y, head_dim = args.kv.head_dim;
+    if (i >= args.batch.step->n_rows) return;
+    const gpu_row &row = args.batch.row[i];
+    uint32_t slot = row.position % GPU_PAGE_TOKENS, lane = threadIdx.x % 32;
+    uint32_t page = args.batch.page[(size_t)row.sequence * args.batch.pages_per_sequence +
+                                    row.position / GPU_PAGE_TOKENS];
+    size_t from = (size_t)i * args.kv_stride + head * head_dim;
+    uint32_t pad = gpu_kv_head_pad(type, head_dim);
+    for (uint32_t block = threadIdx.x / 32; block * 32 < pad; block += warps) {
+        uint32_t d = block * 32 + lane;
+        float k = d < head_dim ? args.k[from + d] : 0, v = d < head_dim ? args.v[from + d] : 0;
+        if (type == GPU_KV_Q8_0) {
+            kv_store_q8(args.kv, page, slot, head, block, lane, false, k);
+            kv_store_q8(args.kv, page, slot, head, block, lane, true, v);
+        } else if (d < pad) {
+            kv_store_f16(args.kv, page, slot, head, d, false, k);
+            kv_store_f16(args.kv, page, slot, head, d, true, v);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+#define ATTEND_TYPE GPU_KV_F16
+#define ATTEND_WIDTH 256
+#include "attention.cuh"
