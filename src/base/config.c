@@ -30,7 +30,7 @@ const struct config_key config_keys[] = {
      ENGINE, AT(ctx), 0, 1 << 20},
     {"slots", CONFIG_U32, "N", "4", "jobs that run at the same time",
      SERVER, AT(slots), 1, 64},
-    {"chunk", CONFIG_U32, "TOKENS", "64", "prompt tokens of one step",
+    {"chunk", CONFIG_U32, "TOKENS", "256", "prompt tokens of one step; beside decoding jobs, a quarter",
      ENGINE, AT(chunk), 1, 512},
     {"kv", CONFIG_CHOICE_INDEX, "f16|f32|q8_0", "f16", "type of the KV cache",
      ENGINE & ~CONFIG_EXACT_KV, AT(kv_type), 0, 0},

@@ -303,6 +303,12 @@ uint64_t scheduler_next_deadline_ns(const struct scheduler *s) {
     return next;
 }
 
+/* A chunk holds up whoever decodes: beside them it is a quarter. */
+static uint32_t chunk_beside(const struct scheduler *s, uint32_t decode_rows) {
+    enum { SHARE = 4 };
+    return decode_rows == 0 ? s->limits.chunk : (s->limits.chunk + SHARE - 1) / SHARE;
+}
+
 bool scheduler_build(struct scheduler *s, uint64_t now_ns, struct batch *batch) {
     wick_assert(!s->in_flight);
     jobs_admit(s, now_ns);
@@ -313,10 +319,10 @@ bool scheduler_build(struct scheduler *s, uint64_t now_ns, struct batch *batch) 
         if (!job_in_prefill(job) && !job->held)
             job_fill(job, &s->kv, batch, 1, s->logits_max, s->limits.candidates, &n_logits);
     }
-    uint32_t decode_rows = batch->n_rows;
+    uint32_t decode_rows = batch->n_rows, chunk = chunk_beside(s, decode_rows);
     for (uint32_t i = 0; i < s->n_active; i++) {
         struct job *job = &s->jobs[s->active[i]];
-        uint32_t chunk_left = s->limits.chunk - (batch->n_rows - decode_rows);
+        uint32_t chunk_left = chunk - (batch->n_rows - decode_rows);
         uint32_t rows_left = s->rows_max - batch->n_rows;
         uint32_t rows = chunk_left < rows_left ? chunk_left : rows_left;
         if (rows == 0) break;

@@ -102,7 +102,7 @@ struct scheduler_limits {
     uint32_t slots;       /* 1 .. SCHEDULER_SLOTS_MAX */
     uint32_t ctx;         /* tokens of one sequence, prompt and output */
     uint32_t queue;       /* waiting jobs; 0: BUSY when no slot is free */
-    uint32_t chunk;       /* prompt tokens of one step */
+    uint32_t chunk;       /* prompt tokens of one step; a quarter of them beside decode rows */
     uint32_t candidates;  /* backend_info's */
     uint32_t deadline_ms; /* of a job, from submit; 0: none */
     uint32_t stall_ms;    /* how long a job may be held (slow client) before it ends; 0: for ever */

@@ -580,6 +580,7 @@ Test(scheduler, cut_ends_everything_with_its_fault) {
 Test(scheduler, decode_rows_come_first_and_prompts_share_one_chunk_in_order) {
     struct scheduler_limits limits = small;
     limits.slots = 4;
+    limits.chunk = 64; /* 16 beside a decoding job */
     open_all(limits, 64);
     cr_assert(submit(request_of(1, 1, 4, 20)));
     step();
@@ -594,6 +595,22 @@ Test(scheduler, decode_rows_come_first_and_prompts_share_one_chunk_in_order) {
     cr_assert_eq(batch.row[11].position, 0);
     cr_assert_eq(batch.row[16].position, 5);
     cr_assert_eq(batch.row[16].wants, ROW_NOTHING);
+    finish();
+    run_all();
+}
+
+Test(scheduler, a_chunk_is_whole_when_nobody_decodes_and_a_quarter_beside_who_does) {
+    struct scheduler_limits limits = small;
+    limits.chunk = 30;
+    open_all(limits, 32);
+    cr_assert(submit(request_of(1, 1, 60, 4)));
+    cr_assert(begin());
+    cr_assert_eq(batch.n_rows, 30);
+    finish();
+    step();
+    cr_assert(submit(request_of(1, 2, 60, 4)));
+    cr_assert(begin());
+    cr_assert_eq(batch.n_rows, 1 + 8); /* a quarter, rounded up: never nothing */
     finish();
     run_all();
 }
