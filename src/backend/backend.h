@@ -30,6 +30,7 @@ struct batch_row {
     const uint32_t
         *pages; /* page of position p is pages[p / KV_PAGE_TOKENS]; valid through this position */
     enum row_wants wants;
+    uint32_t candidates; /* ROW_CANDIDATES: how many */
 };
 
 /* Rows of one sequence are consecutive and in rising position; every earlier position of the
@@ -91,6 +92,8 @@ struct backend_limits {
     uint32_t logits_max; /* rows of a batch that may want logits or candidates */
     uint32_t threads;    /* team size, the calling thread included */
     uint32_t kv_type;    /* enum config_kv (base/config.h) */
+    uint32_t sequences;  /* of a batch */
+    uint32_t vocab;      /* ids that may be candidates are below it */
     bool taps;           /* room for what only taps need to see is carved as well */
 };
 

@@ -20,6 +20,12 @@ void arena_open(struct arena *arena, void *memory, size_t size) {
     *arena = (struct arena){.state = ARENA_OPEN, .base = memory, .size = size};
 }
 
+void arena_lay(struct arena *arena, uint64_t address, size_t size) {
+    wick_assert(address != 0);
+    *arena =
+        (struct arena){.state = ARENA_OPEN, .base = (uint8_t *)(uintptr_t)address, .size = size};
+}
+
 bool arena_map(struct arena *arena, size_t size, struct fault *fault) {
     wick_assert(size > 0);
     uint64_t span; /* one large page more than needed, to find an aligned start in it */

@@ -45,6 +45,9 @@ bool arena_map(struct arena *arena, size_t size, struct fault *fault);
 /* An open arena over memory of the caller's (tests). */
 void arena_open(struct arena *arena, void *memory, size_t size);
 
+/* An open arena over addresses of another memory, a device's: nothing there is touched. */
+void arena_lay(struct arena *arena, uint64_t address, size_t size);
+
 /* What is taken from here on counts for the section of that name (opened if it is new). What is
  * taken before the first section counts for "other". */
 void arena_section(struct arena *arena, const char *name);

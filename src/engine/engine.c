@@ -137,6 +137,8 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
         .logits_max = engine->logits_max,
         .threads = config->threads != 0 ? config->threads : cpu_count(),
         .kv_type = config->kv_type,
+        .sequences = engine->slots,
+        .vocab = engine->vocab.n_tokens,
         .taps = engine->taps,
     };
     engine->backend = cpu_carve(config->isa, &engine->model, &limits, arena);

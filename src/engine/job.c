@@ -62,11 +62,12 @@ uint32_t job_generated(const struct job *job) {
     return job->n_tokens - job->request.n_tokens;
 }
 
-/* Do the n likeliest tokens of a row tell all that the job wants to know? */
-static bool job_takes_candidates(const struct job *job, uint32_t n) {
+/* How many of the likeliest tokens of a row tell all that the job wants to know. */
+static uint32_t job_looks_at(const struct job *job) {
     const struct job_request *request = &job->request;
-    return request->kind == JOB_GENERATE && request->logprobs <= n &&
-           sampler_takes_candidates(&request->sampling, n);
+    if (request->kind == JOB_SCORE) return UINT32_MAX;
+    uint32_t n = sampler_looks_at(&request->sampling);
+    return n > request->logprobs ? n : request->logprobs;
 }
 
 void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_t rows_max,
@@ -81,7 +82,8 @@ void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_
     if (!score && rows == todo && logits_left == 0) rows--; /* the last one waits for its logits */
     if (rows == 0) return;
     uint32_t logits = score ? rows : rows == todo;
-    bool few = job_takes_candidates(job, candidates);
+    uint32_t looks_at = job_looks_at(job);
+    bool few = looks_at <= candidates;
     enum row_wants wants = few ? ROW_CANDIDATES : ROW_LOGITS;
 
     for (uint32_t i = 0; i < rows; i++) {
@@ -96,7 +98,8 @@ void job_fill(struct job *job, struct kv_pages *kv, struct batch *batch, uint32_
             (struct batch_row){.token = job->tokens[position],
                                .position = position,
                                .pages = job->pages,
-                               .wants = rows - i <= logits ? wants : ROW_NOTHING};
+                               .wants = rows - i <= logits ? wants : ROW_NOTHING,
+                               .candidates = few ? looks_at : 0};
     }
     job->flight = (struct job_flight){
         .rows = rows, .logits = logits, .first_logit = *n_logits, .candidates = few};

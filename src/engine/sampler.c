@@ -297,9 +297,10 @@ int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *par
     return greedy ? best : candidates_draw(sampler->candidate, n, params, rng);
 }
 
-bool sampler_takes_candidates(const struct sampler_params *params, uint32_t n) {
-    if (n == 0 || penalises(params)) return false;
-    return is_greedy(params) || (params->top_k > 0 && params->top_k <= n);
+uint32_t sampler_looks_at(const struct sampler_params *params) {
+    if (penalises(params)) return UINT32_MAX;
+    if (is_greedy(params)) return 1;
+    return params->top_k > 0 ? params->top_k : UINT32_MAX;
 }
 
 /* Dividing by the temperature keeps the order: floats that differ differ by more than a quotient in

@@ -64,10 +64,11 @@ struct sampler_result sampler_pick(struct sampler *sampler, const struct sampler
                                    struct sampler_rng *rng, const float *logits,
                                    const int32_t *history, uint32_t n_history);
 
-/* Are the n likeliest tokens of a row all that sampler_choose would look at? */
-bool sampler_takes_candidates(const struct sampler_params *params, uint32_t n);
+/* How many of the likeliest tokens of a row are all that sampler_choose looks at; UINT32_MAX: it
+ * looks at every logit. */
+uint32_t sampler_looks_at(const struct sampler_params *params);
 
-/* sampler_choose where they are: the same id, and the same draw from rng. */
+/* sampler_choose for so many: the same id, and the same draw from rng. */
 int32_t sampler_choose_among(struct sampler *sampler, const struct sampler_params *params,
                              struct sampler_rng *rng, const struct backend_candidates *among);
 

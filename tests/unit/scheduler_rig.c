@@ -150,7 +150,7 @@ static enum backend_status rig_advance(struct backend *backend, uint64_t deadlin
             struct rig_cell *cell = cell_of(rig, row, p);
             hash = mix(mix(hash, (uint64_t)cell->token), cell->position);
         }
-        rig->full[rig->n_logits] = row->wants == ROW_LOGITS;
+        rig->few[rig->n_logits] = row->wants == ROW_LOGITS ? 0 : row->candidates;
         logits_of_hash(hash, rig->logits[rig->n_logits++]);
     }
     rig->rows_computed += rig->batch->n_rows;
@@ -161,7 +161,7 @@ static enum backend_status rig_advance(struct backend *backend, uint64_t deadlin
 
 static const float *rig_row_logits(const struct backend *backend, uint32_t index) {
     const struct rig_backend *rig = (const struct rig_backend *)backend;
-    cr_assert(rig->done && index < rig->n_logits && rig->full[index]);
+    cr_assert(rig->done && index < rig->n_logits && rig->few[index] == 0);
     return rig->logits[index];
 }
 
@@ -194,9 +194,10 @@ struct backend_candidates rig_candidates(const float *logits, uint32_t vocab, ui
 
 static struct backend_candidates rig_row_candidates(const struct backend *backend, uint32_t index) {
     struct rig_backend *rig = (struct rig_backend *)(uintptr_t)backend;
-    cr_assert(rig->done && index < rig->n_logits && !rig->full[index]);
-    return rig_candidates(rig->logits[index], RIG_VOCAB, backend->info.candidates, rig->id,
-                          rig->logit);
+    cr_assert(rig->done && index < rig->n_logits);
+    uint32_t few = rig->few[index];
+    cr_assert(few > 0 && few <= backend->info.candidates);
+    return rig_candidates(rig->logits[index], RIG_VOCAB, few, rig->id, rig->logit);
 }
 
 /* Leaves rubbish where the rows would have been. */

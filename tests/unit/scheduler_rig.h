@@ -36,7 +36,7 @@ struct rig_backend {
     struct rig_cell cell[RIG_PAGES_MAX][KV_PAGE_TOKENS];
     float logits[RIG_LOGITS_MAX][RIG_VOCAB];
     uint32_t n_logits;
-    bool full[RIG_LOGITS_MAX]; /* the row wanted logits, not candidates */
+    uint32_t few[RIG_LOGITS_MAX]; /* candidates that the row wanted; 0: all its logits */
     int32_t id[RIG_VOCAB];     /* candidates of the row asked for last */
     float logit[RIG_VOCAB];
     const struct batch *batch;

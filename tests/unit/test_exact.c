@@ -64,8 +64,8 @@ static int32_t token_at(uint32_t sequence, uint32_t position) {
 }
 
 static void row_add(uint32_t sequence, uint32_t position, const uint32_t *pages, bool wants) {
-    batch.row[batch.n_rows++] =
-        (struct batch_row){token_at(sequence, position), position, pages, wants};
+    batch.row[batch.n_rows++] = (struct batch_row){token_at(sequence, position), position, pages,
+                                                   wants ? ROW_LOGITS : ROW_NOTHING, 0};
 }
 
 /* Positions [0, n) of one sequence in steps of `chunk`, all logits. */

@@ -85,10 +85,11 @@ static void run(struct backend *backend, uint32_t chunk, uint32_t neighbours, fl
         uint32_t n = TOKENS - at < chunk ? TOKENS - at : chunk;
         batch.n_rows = 0;
         for (uint32_t s = 1; s <= neighbours; s++)
-            batch.row[batch.n_rows++] = (struct batch_row){token_at(at, s), at, pages[s], true};
-        for (uint32_t i = 0; i < n; i++, at++)
             batch.row[batch.n_rows++] =
-                (struct batch_row){token_at(at, 0), at, pages[0], at + 1 == TOKENS};
+                (struct batch_row){token_at(at, s), at, pages[s], ROW_LOGITS, 0};
+        for (uint32_t i = 0; i < n; i++, at++)
+            batch.row[batch.n_rows++] = (struct batch_row){
+                token_at(at, 0), at, pages[0], at + 1 == TOKENS ? ROW_LOGITS : ROW_NOTHING, 0};
         /* neighbours skip positions when chunk > 1: what they read there is their own business */
         step(backend);
     }

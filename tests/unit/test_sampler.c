@@ -154,7 +154,7 @@ Test(sampler, chooses_the_same_among_the_likeliest) {
         uint32_t shape = below(&random, 6), k = 1 + below(&random, 64);
         for (uint32_t i = 0; i < vocab; i++) logits[i] = random_logit(&random, shape);
         struct sampler_params params = random_params(&random, vocab);
-        if (!sampler_takes_candidates(&params, k)) continue;
+        if (sampler_looks_at(&params) > k) continue;
         taken++;
         sampler.vocab = vocab;
         sampler_rng_seed(&draw, params.seed);
@@ -179,16 +179,14 @@ Test(sampler, chooses_the_same_among_the_likeliest) {
 
 Test(sampler, candidates_are_not_enough_for_a_penalty_nor_for_a_wide_choice) {
     struct sampler_params params = sampler_defaults;
-    cr_assert_not(sampler_takes_candidates(&params, 64));
+    cr_assert_eq(sampler_looks_at(&params), UINT32_MAX);
     params.top_k = 64;
-    cr_assert(sampler_takes_candidates(&params, 64));
-    cr_assert_not(sampler_takes_candidates(&params, 63));
-    cr_assert_not(sampler_takes_candidates(&params, 0));
+    cr_assert_eq(sampler_looks_at(&params), 64);
     params.repetition_penalty = 1.1;
-    cr_assert_not(sampler_takes_candidates(&params, 64));
+    cr_assert_eq(sampler_looks_at(&params), UINT32_MAX);
     params = sampler_defaults;
     params.temperature = 0;
-    cr_assert(sampler_takes_candidates(&params, 1));
+    cr_assert_eq(sampler_looks_at(&params), 1);
 }
 
 Test(sampler, marks_of_the_history_are_gone_after_each_choice) {
