@@ -20,8 +20,15 @@ struct figures {
     double decode_tokens_per_s;
 };
 
+/* Time by phase of all steps of one sort, over all rounds. */
+struct profile {
+    uint32_t n_phases; /* 0: the backend does not know */
+    struct backend_phase phase[BACKEND_PHASES_MAX];
+};
+
 struct bench {
     struct session session;
+    struct profile decode_profile, prompt_profile;
     struct bandwidth *bandwidth;
     uint32_t prompt_tokens, decode_tokens, rounds;
     struct figures round[ROUNDS_MAX];
@@ -69,6 +76,26 @@ static bool feed(struct bench *bench, uint32_t count, bool one_by_one, double *t
     return true;
 }
 
+static uint32_t phases_now(const struct bench *bench, struct backend_phase *now) {
+    const struct backend *backend = bench->session.engine.backend;
+    return backend->ops->phases == NULL ? 0 : backend->ops->phases(backend, now);
+}
+
+/* As feed, from an empty sequence; what it took goes to the profile. */
+static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
+                      struct profile *profile, struct fault *fault) {
+    struct backend_phase before[BACKEND_PHASES_MAX], after[BACKEND_PHASES_MAX];
+    bench->session.n_tokens = bench->session.n_fed = 0;
+    phases_now(bench, before);
+    if (!feed(bench, count, one_by_one, tokens_per_s, fault)) return false;
+    profile->n_phases = phases_now(bench, after);
+    for (uint32_t i = 0; i < profile->n_phases; i++) {
+        profile->phase[i].name = after[i].name;
+        profile->phase[i].ns += after[i].ns - before[i].ns;
+    }
+    return true;
+}
+
 static bool measure(struct bench *bench, struct fault *fault) {
     for (uint32_t i = 0; i < bench->rounds; i++) {
         struct figures *f = &bench->round[i];
@@ -77,10 +104,11 @@ static bool measure(struct bench *bench, struct fault *fault) {
             double rate = bandwidth_measure(bench->bandwidth);
             if (rate > f->read_bytes_per_s) f->read_bytes_per_s = rate;
         }
-        bench->session.n_tokens = bench->session.n_fed = 0;
-        if (!feed(bench, bench->decode_tokens, true, &f->decode_tokens_per_s, fault)) return false;
-        bench->session.n_tokens = bench->session.n_fed = 0;
-        if (!feed(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s, fault)) return false;
+        if (!feed_anew(bench, bench->decode_tokens, true, &f->decode_tokens_per_s,
+                       &bench->decode_profile, fault) ||
+            !feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s,
+                       &bench->prompt_profile, fault))
+            return false;
     }
     fprintf(stderr, "\r%30s\r", "");
     return true;
@@ -112,6 +140,31 @@ static void print_table(const struct bench *bench, const struct figures *m, doub
     printf("%-10s %8u %12.1f %14.2f %10.2f %11.1f%%\n", "decode", bench->decode_tokens,
            m->decode_tokens_per_s, bytes / 1e6, rate / 1e9, 100 * rate / m->read_bytes_per_s);
     printf("%-10s %8u %12.1f\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
+}
+
+static uint64_t profile_total(const struct profile *profile) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < profile->n_phases; i++) total += profile->phase[i].ns;
+    return total > 0 ? total : 1;
+}
+
+/* Microseconds a token and share of the whole, by phase. */
+static void print_phases(const struct bench *bench) {
+    const struct profile *decode = &bench->decode_profile, *prompt = &bench->prompt_profile;
+    double decoded = (double)bench->decode_tokens * bench->rounds;
+    double prompted = (double)bench->prompt_tokens * bench->rounds;
+    if (decode->n_phases == 0) {
+        printf("\nthis backend does not tell phases apart\n");
+        return;
+    }
+    printf("\n%-12s %17s %8s %17s %8s\n", "phase", "decode us/token", "share", "prompt us/token",
+           "share");
+    for (uint32_t i = 0; i < decode->n_phases; i++) {
+        double d = (double)decode->phase[i].ns, p = (double)prompt->phase[i].ns;
+        printf("%-12s %17.1f %7.1f%% %17.1f %7.1f%%\n", decode->phase[i].name, d / 1e3 / decoded,
+               100 * d / (double)profile_total(decode), p / 1e3 / prompted,
+               100 * p / (double)profile_total(prompt));
+    }
 }
 
 static void print_json(const struct bench *bench, const struct figures *m, double bytes) {
@@ -155,6 +208,7 @@ int bench_run(const struct config *config) {
         print_json(&bench, &medians, bytes);
     else
         print_table(&bench, &medians, bytes);
+    if (bench.session.config.phases && !bench.session.config.json) print_phases(&bench);
     bandwidth_close(bench.bandwidth);
     session_close(&bench.session);
     return 0;

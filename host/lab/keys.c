@@ -55,6 +55,8 @@ const struct config_key config_lab_keys[] = {
      CONFIG_BENCH, AT(prompt_tokens), 1, 1 << 20},
     {"decode_tokens", CONFIG_U32, "N", "64", "tokens to decode",
      CONFIG_BENCH, AT(decode_tokens), 1, 1 << 20},
+    {"phases", CONFIG_BOOL, "0|1", "0", "tell the time of each phase of a step",
+     CONFIG_BENCH, AT(phases), 0, 1},
     {"repeat", CONFIG_U32, "N", "3", "runs; the best and the median are told",
      CONFIG_BENCH, AT(repeat), 1, 1000},
     {"sweep", CONFIG_CHOICE_TEXT, "none|rows|depth", "none",

@@ -97,6 +97,13 @@ struct backend_limits {
     bool taps;           /* room for what only taps need to see is carved as well */
 };
 
+/* Where the time of steps went, for wick-lab bench. */
+enum { BACKEND_PHASES_MAX = 16 };
+struct backend_phase {
+    const char *name; /* "gate_up"; the last is "wait", for the slowest thread */
+    uint64_t ns;      /* of all steps so far */
+};
+
 struct backend {
     const struct backend_ops *ops;
     struct backend_info info;
@@ -122,6 +129,8 @@ struct backend_ops {
     /* Gives the step in flight up as soon as possible; what it would have written to the KV cache
      * of its rows is undefined and must be computed again. Safe when no step is in flight. */
     void (*abort)(struct backend *backend);
+    /* Fills `out` and returns how many phases there are. NULL: does not know. */
+    uint32_t (*phases)(const struct backend *backend, struct backend_phase *out);
     /* Ends threads. Memory belongs to the arena. */
     void (*close)(struct backend *backend);
 };

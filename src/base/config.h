@@ -92,6 +92,7 @@ struct config {
     const char *out; /* dump: directory; make-model: file */
     /* bench */
     uint32_t prompt_tokens, decode_tokens, repeat;
+    bool phases;
     const char *sweep, *svg;
     /* score, diff */
     const char *file;    /* the text */

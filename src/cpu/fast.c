@@ -269,6 +269,10 @@ static void fast_abort(struct backend *backend) {
     fast_step_abort((struct fast *)backend);
 }
 
+static uint32_t fast_phases(const struct backend *backend, struct backend_phase *out) {
+    return fast_step_phases((const struct fast *)backend, out);
+}
+
 static void fast_close(struct backend *backend) {
     struct fast *f = (struct fast *)backend;
     fast_step_abort(f);
@@ -281,5 +285,6 @@ static const struct backend_ops fast_ops = {
     .advance = fast_advance,
     .logits = fast_logits,
     .abort = fast_abort,
+    .phases = fast_phases,
     .close = fast_close,
 };

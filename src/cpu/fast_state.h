@@ -40,7 +40,9 @@ struct fast_step {
     const struct batch *batch; /* NULL: no step */
     uint32_t phase;            /* enum fast_phase */
     uint32_t layer;
-    bool open; /* the team works on this phase */
+    bool open;          /* the team works on this phase */
+    uint64_t since_ns;  /* when this phase began */
+    uint64_t waited_ns; /* what the team had waited by then */
     uint32_t n_logits;
     uint32_t logits_row[BATCH_ROWS_MAX]; /* batch rows that want logits, in order */
 };
@@ -79,10 +81,12 @@ struct fast {
     bool load_open;
     uint64_t load_bytes_done;
     struct fast_step step;
+    uint64_t phase_ns[BACKEND_PHASES_MAX]; /* by enum fast_phase, without waiting; then waiting */
 };
 
 /* Phases, driven by fast.c. */
 void fast_step_begin(struct fast *fast, const struct batch *batch);
+uint32_t fast_step_phases(const struct fast *fast, struct backend_phase *out);
 enum backend_status fast_step_advance(struct fast *fast, uint64_t deadline_ns);
 void fast_step_abort(struct fast *fast);
 

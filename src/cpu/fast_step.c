@@ -250,22 +250,23 @@ static void phase_head(struct fast *f, uint32_t member, uint32_t panel) {
 enum item_kind { ITEM_ROW, ITEM_ROW_KV_HEAD, ITEM_ATTEND, ITEM_PANEL, ITEM_LOGITS_ROW };
 
 static const struct fast_phase_info {
+    const char *name;
     void (*item)(struct fast *f, uint32_t member, uint32_t item);
     enum item_kind kind;
 } phases[PHASE_END] = {
-    [PHASE_EMBED] = {phase_embed, ITEM_ROW},
-    [PHASE_ATTN_NORM] = {phase_attn_norm, ITEM_ROW},
-    [PHASE_QKV] = {phase_qkv, ITEM_PANEL},
-    [PHASE_ROPE] = {phase_rope, ITEM_ROW_KV_HEAD},
-    [PHASE_ATTEND] = {phase_attend, ITEM_ATTEND},
-    [PHASE_ATTN_IN] = {phase_attn_in, ITEM_ROW},
-    [PHASE_ATTN_OUT] = {phase_attn_out, ITEM_PANEL},
-    [PHASE_FFN_NORM] = {phase_ffn_norm, ITEM_ROW},
-    [PHASE_GATE_UP] = {phase_gate_up, ITEM_PANEL},
-    [PHASE_DOWN_IN] = {phase_down_in, ITEM_ROW},
-    [PHASE_DOWN] = {phase_down, ITEM_PANEL},
-    [PHASE_FINAL_NORM] = {phase_final_norm, ITEM_LOGITS_ROW},
-    [PHASE_HEAD] = {phase_head, ITEM_PANEL},
+    [PHASE_EMBED] = {"embed", phase_embed, ITEM_ROW},
+    [PHASE_ATTN_NORM] = {"attn_norm", phase_attn_norm, ITEM_ROW},
+    [PHASE_QKV] = {"qkv", phase_qkv, ITEM_PANEL},
+    [PHASE_ROPE] = {"rope", phase_rope, ITEM_ROW_KV_HEAD},
+    [PHASE_ATTEND] = {"attend", phase_attend, ITEM_ATTEND},
+    [PHASE_ATTN_IN] = {"attn_in", phase_attn_in, ITEM_ROW},
+    [PHASE_ATTN_OUT] = {"attn_out", phase_attn_out, ITEM_PANEL},
+    [PHASE_FFN_NORM] = {"ffn_norm", phase_ffn_norm, ITEM_ROW},
+    [PHASE_GATE_UP] = {"gate_up", phase_gate_up, ITEM_PANEL},
+    [PHASE_DOWN_IN] = {"down_in", phase_down_in, ITEM_ROW},
+    [PHASE_DOWN] = {"down", phase_down, ITEM_PANEL},
+    [PHASE_FINAL_NORM] = {"final_norm", phase_final_norm, ITEM_LOGITS_ROW},
+    [PHASE_HEAD] = {"head", phase_head, ITEM_PANEL},
 };
 
 static uint32_t step_panels(const struct fast *f) {
@@ -318,6 +319,22 @@ static void step_open(struct fast *f) {
     f->step.open = true;
 }
 
+/* The phase that ends now: its time, and in that the time spent waiting for its last item. */
+static void step_account(struct fast *f, uint64_t now_ns) {
+    uint64_t waited_ns = team_waited_ns(f->team), wait_ns = waited_ns - f->step.waited_ns;
+    f->phase_ns[f->step.phase] += now_ns - f->step.since_ns - wait_ns;
+    f->phase_ns[PHASE_END] += wait_ns;
+    f->step.since_ns = now_ns;
+    f->step.waited_ns = waited_ns;
+}
+
+uint32_t fast_step_phases(const struct fast *f, struct backend_phase *out) {
+    for (uint32_t i = 0; i < PHASE_END; i++)
+        out[i] = (struct backend_phase){phases[i].name, f->phase_ns[i]};
+    out[PHASE_END] = (struct backend_phase){"wait", f->phase_ns[PHASE_END]};
+    return PHASE_END + 1;
+}
+
 static void step_next(struct fast *f) {
     f->step.open = false;
     if (f->backend.tap != NULL) fast_tap_phase(f);
@@ -333,7 +350,11 @@ static void step_next(struct fast *f) {
 void fast_step_begin(struct fast *f, const struct batch *batch) {
     wick_assert(f->step.batch == NULL);
     wick_assert(batch->n_rows > 0 && batch->n_rows <= f->limits.rows_max);
-    f->step = (struct fast_step){.batch = batch, .phase = PHASE_EMBED};
+    _Static_assert((int)PHASE_END < (int)BACKEND_PHASES_MAX, "no room to account for every phase");
+    f->step = (struct fast_step){.batch = batch,
+                                 .phase = PHASE_EMBED,
+                                 .since_ns = clock_ns(),
+                                 .waited_ns = team_waited_ns(f->team)};
     for (uint32_t row = 0; row < batch->n_rows; row++) {
         wick_assert(batch->row[row].position < f->limits.ctx);
         wick_assert((uint32_t)batch->row[row].token < f->model->geo.vocab);
@@ -347,8 +368,10 @@ enum backend_status fast_step_advance(struct fast *f, uint64_t deadline_ns) {
     while (f->step.phase != PHASE_END) {
         if (!f->step.open) step_open(f);
         if (!team_join(f->team, deadline_ns)) return BACKEND_PENDING;
+        uint64_t now_ns = clock_ns();
+        step_account(f, now_ns);
         step_next(f);
-        if (f->step.phase != PHASE_END && clock_ns() >= deadline_ns) return BACKEND_PENDING;
+        if (f->step.phase != PHASE_END && now_ns >= deadline_ns) return BACKEND_PENDING;
     }
     f->step.batch = NULL;
     return BACKEND_DONE;

@@ -40,6 +40,7 @@ struct team {
     void *context;
     uint32_t n_items;
     uint32_t n_opened; /* phases so far */
+    uint64_t waited_ns;
     _Atomic uint32_t grain;
 
     /* phase number << 32 | items nobody has claimed yet. Counting down makes the claim safe against
@@ -197,14 +198,20 @@ bool team_join(struct team *team, uint64_t deadline_ns) {
             clock_ns() >= deadline_ns)
             return false;
     if (atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items) return true;
-    uint64_t start = clock_ns();
-    while (atomic_load_explicit(&team->finished, memory_order_acquire) != team->n_items) {
-        __builtin_ia32_pause();
-        uint64_t now = clock_ns();
-        if (now >= deadline_ns) return false;
+    uint64_t start = clock_ns(), now = start;
+    bool finished;
+    do {
         if (now - start > TEAM_YIELD_NS) sched_yield();
-    }
-    return true;
+        __builtin_ia32_pause();
+        finished = atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items;
+        now = clock_ns();
+    } while (!finished && now < deadline_ns);
+    team->waited_ns += now - start;
+    return finished;
+}
+
+uint64_t team_waited_ns(const struct team *team) {
+    return team->waited_ns;
 }
 
 void team_run(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain) {

@@ -39,6 +39,9 @@ bool team_join(struct team *team, uint64_t deadline_ns);
 /* open + join without a deadline. */
 void team_run(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
 
+/* Nanoseconds the caller has waited, its own part done, for the other members. */
+uint64_t team_waited_ns(const struct team *team);
+
 /* Ends the threads. */
 void team_stop(struct team *team);
 
