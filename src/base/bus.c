@@ -17,6 +17,7 @@ static struct {
     uintptr_t base;
     uint64_t bytes; /* 0: nothing is mapped */
     const char *path;
+    struct sigaction before; /* who was asked until now */
 } watched;
 
 static void bus_tell(uintptr_t address) {
@@ -41,10 +42,14 @@ static void bus_tell(uintptr_t address) {
 }
 
 static void bus_error(int signal_number, siginfo_t *info, void *context) {
-    (void)context;
+    bool ours = (uintptr_t)info->si_addr - watched.base < watched.bytes;
+    if (!ours && (watched.before.sa_flags & SA_SIGINFO) != 0) {
+        watched.before.sa_sigaction(signal_number, info, context); /* a driver's (cuda/park.h) */
+        return;
+    }
     bus_tell((uintptr_t)info->si_addr);
     panic_hook_run();
-    if ((uintptr_t)info->si_addr - watched.base < watched.bytes) _exit(EXIT_DISK);
+    if (ours) _exit(EXIT_DISK);
     signal(signal_number, SIG_DFL); /* the instruction runs again, and ends the process */
 }
 
@@ -54,7 +59,9 @@ void bus_watch(const void *base, uint64_t bytes, const char *path) {
     watched.path = path;
     watched.bytes = bytes;
     struct sigaction action = {.sa_sigaction = bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigaction(SIGBUS, &action, NULL);
+    struct sigaction before;
+    sigaction(SIGBUS, &action, &before);
+    if (before.sa_sigaction != bus_error) watched.before = before;
 }
 
 void bus_forget(void) {

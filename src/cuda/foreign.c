@@ -31,8 +31,8 @@ static const uint64_t ns_per_ms = 1000000;
 static const uint64_t look_ns = 50 * 1000000; /* how often a silent thread is looked after */
 
 struct driver_memory {
+    struct start_block block; /* first: all below it is stack */
     struct driver_start start;
-    struct start_block block;
     struct handover handover;
 };
 

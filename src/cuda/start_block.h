@@ -11,9 +11,10 @@
 enum { START_BLOCK_WORDS = 1024, START_TEXT_BYTES = 2048 };
 
 struct start_block {
+    /* The stack pointer at the start. The stack grows down from here, over whatever lies below. */
+    _Alignas(16) uint64_t words[START_BLOCK_WORDS];
     char text[START_TEXT_BYTES]; /* variables of its own: glibc writes to what it parses */
     uint32_t n_text;
-    _Alignas(16) uint64_t words[START_BLOCK_WORDS];
 };
 
 /* Fills the block. The environment is ours, without what is meant for a loader or an allocator, and
