@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Writes the test vectors (*.ptx, *.txt) beside this file, from what the PTX ISA document says of
+each instruction. Nothing here was taken from the machine that is tested with them.
+
+    derive.py            writes the files
+    derive.py --check    says which files differ from what would be written
+"""
+
+import os
+import sys
+
+from float_vectors import approximate_vectors, convert_vectors, float_vectors, half_vectors
+from integer_vectors import integer_vectors
+from tensor_vectors import async_vectors, matrix_vectors, mma_vectors
+from vector import module_text
+from warp_vectors import warp_vectors
+
+MODULES = {
+    "approximate": approximate_vectors,
+    "async": async_vectors,
+    "convert": convert_vectors,
+    "float": float_vectors,
+    "half": half_vectors,
+    "integer": integer_vectors,
+    "matrix": matrix_vectors,
+    "mma": mma_vectors,
+    "warp": warp_vectors,
+}
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    different = 0
+    for name, make in MODULES.items():
+        for suffix, text in zip((".ptx", ".txt"), module_text(name, make())):
+            path = os.path.join(here, name + suffix)
+            if "--check" in sys.argv:
+                with open(path) as file:
+                    if file.read() != text:
+                        different += 1
+                        print(f"{name + suffix} is not what derive.py writes")
+            else:
+                with open(path, "w") as file:
+                    file.write(text)
+    return different != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
