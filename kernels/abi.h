@@ -6,7 +6,7 @@
  * MODULES (kernels/<name>.ptx) and their entries
  *
  *   step              embed  prepare  top_slice  top_merge  finish
- *   matmul_<kind>     matmul_few  matmul_many           <kind> = gpu_kind_name(kind), one module a
+ *   matmul_<kind>     matmul_few  matmul_many           <kind> = repack_kind_name(kind), one module a
  *                                                       kind: only those a model uses are loaded
  *   attention_<type>_<width>      kv_store  attend_few  attend_combine  attend_many
  *                     <type> = f16, q8; <width> = gpu_attend_width(type, head_dim)
@@ -271,7 +271,8 @@ GPU_INLINE uint64_t gpu_prepared_bytes(uint32_t form, uint32_t cols, uint32_t ro
     return tiles * (gpu_tile_bytes(form, cols) + GPU_TILE * sizeof(float));
 }
 
-/* Rows to prepare: RMSNorm (weight set) or as they are, then rounded to a form. */
+/* Rows to prepare: RMSNorm (weight set) or as they are, then rounded to a form. x and weight are
+ * read up to a multiple of 4 columns; what lies beyond cols is ignored. */
 struct gpu_input {
     GPU_AT(const float) x;         /* (rows, x_stride) */
     GPU_AT(const float) weight;    /* (cols): out = x / sqrt(mean(x^2) + eps) * weight; or none */
@@ -455,7 +456,6 @@ struct gpu_kv_store {
  * Block: GPU_ATTEND_THREADS for all of them. A column is a pair of a row and a head. */
 enum {
     GPU_ATTEND_THREADS = 128,
-    GPU_ATTEND_STAGES = 4,       /* of copies under way, one of them in use */
     GPU_ATTEND_STAGE_BLOCKS = 4, /* of 512 bytes, for each warp */
     GPU_CONTEXT_CHUNK = 256,     /* positions; part of the arithmetic */
     GPU_FEW_COLUMNS = 8,
@@ -490,12 +490,18 @@ GPU_INLINE uint32_t gpu_attend_many_parts(uint32_t width, uint32_t group) {
     uint32_t columns = gpu_attend_many_columns(width);
     return (GPU_TILE_ROWS * group + columns - 1) / columns;
 }
+/* Stages of copies from the cache, one in use, the others under way: attend_few lives on them;
+ * attend_many computes longer with each, and with fewer two of its blocks fit into an sm_80. */
+GPU_INLINE uint32_t gpu_attend_stages(uint32_t type, uint32_t columns) {
+    return columns == GPU_FEW_COLUMNS ? 4 : type == GPU_KV_F16 ? 3 : 2;
+}
 /* Dynamic shared memory of a block with so many columns (attend_combine: none): of each column the
  * query, a chunk's weights, four warps' maxima and sums, exponent and position; then the ring of
  * copies from the cache, for each thread 16 bytes of a block and, of Q8_0, 8 bytes of scales. */
 GPU_INLINE uint32_t gpu_attend_shared(uint32_t type, uint32_t head_dim, uint32_t columns) {
     uint32_t column = 4 * (gpu_kv_head_pad(type, head_dim) + GPU_CONTEXT_CHUNK + 4 + 4 + 1 + 1);
-    uint32_t copies = GPU_ATTEND_STAGES * GPU_ATTEND_STAGE_BLOCKS * GPU_ATTEND_THREADS;
+    uint32_t copies =
+        gpu_attend_stages(type, columns) * GPU_ATTEND_STAGE_BLOCKS * GPU_ATTEND_THREADS;
     return columns * column + copies * (type == GPU_KV_F16 ? 16 : 24);
 }
 /* (rows, n_heads, chunks, head_dim + 2): weighted values, reference exponent, sum of weights. */

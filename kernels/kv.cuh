@@ -1,6 +1,7 @@
 // kv.cuh: storing keys and values; the layout is in kv.h.
 //
-// For the epilogue of the matrix product that makes them, and for kv_store, which takes rows of F32.
+// For the epilogue of the matrix product that makes them, and for kv_store, which takes rows of
+// F32.
 #ifndef WICK_KERNELS_KV_CUH
 #define WICK_KERNELS_KV_CUH
 
