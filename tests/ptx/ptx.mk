@@ -4,11 +4,13 @@ PTX_OUT := $(BUILD)/ptx
 
 # Nothing here is part of wick: glibc, position-independent, nothing exported unless it says so.
 CFLAGS_PTX := $(CFLAGS_ALL) -O2 -g -fPIC -fvisibility=hidden -pthread
+# What computes 32 lanes at a time is for the vectoriser; nobody reads errno or floating traps.
+LANES_PTX  := -O3 -fno-math-errno -fno-trapping-math
 
 $(PTX_OUT)/%.o: tests/ptx/%.c Makefile tests/ptx/ptx.mk
 	$(call say,CC-PTX,$<)
 	@mkdir -p $(@D)
-	$(Q)$(GNU_CC) $(CFLAGS_PTX) -c $< -o $@
+	$(Q)$(GNU_CC) $(CFLAGS_PTX) $(if $(findstring /lanes,$<),$(LANES_PTX)) -c $< -o $@
 
 ptx_objects = $(patsubst tests/ptx/%.c,$(PTX_OUT)/%.o,$(1))
 

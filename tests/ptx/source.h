@@ -29,6 +29,7 @@ struct variable {
     uint64_t size;
     uint64_t offset; /* in its space; the host's address for global and const */
     bool dynamic;    /* .extern .shared: as long as the launch says */
+    bool common;     /* .shared of the module */
 };
 
 struct reg {
