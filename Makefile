@@ -138,7 +138,7 @@ unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
 
 .PHONY: check
 check: deps-check ## install what is missing, build everything, run every test
-	$(Q)$(parallel) all debug $(BUILD)/unit
+	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS)
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: check-slow

@@ -32,4 +32,22 @@ $(PTX_OUT)/test_standin: $(PTX_OUT)/test_standin.o
 	$(call say,LD,$@)
 	$(Q)$(GNU_CC) -pthread -o $@ $^ -ldl
 
-PTX_PROGRAMS += $(PTX_OUT)/libcuda.so.1 $(PTX_OUT)/test_standin
+# --- the test vectors -------------------------------------------------------------------------
+
+$(PTX_OUT)/run_vectors: $(PTX_OUT)/run_vectors.o
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -o $@ $^ -ldl
+
+# LIBCUDA=/path/libcuda.so.1 where the loader does not find the driver's own.
+LIBCUDA ?= libcuda.so.1
+
+.PHONY: gpu-vectors
+gpu-vectors: $(PTX_OUT)/run_vectors ## record on a real GPU what the PTX machine is tested with
+	$(Q)$< $(LIBCUDA) tests/ptx/vectors record
+
+PTX_PROGRAMS := $(PTX_OUT)/libcuda.so.1 $(PTX_OUT)/test_standin $(PTX_OUT)/run_vectors
+
+.PHONY: ptx-machine
+ptx-machine: $(PTX_PROGRAMS) ## build the PTX machine and the stand-in for libcuda.so.1
+
+-include $(wildcard $(PTX_OUT)/*.d)
