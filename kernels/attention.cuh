@@ -8,9 +8,9 @@
 // head and columns: (row, head) pairs of one sequence, 8 to an mma. For a chunk of 256 positions:
 //
 //   scores   A = keys (16 positions x elements), B = queries (elements x 8 columns). Warp w has
-//   pages
-//            4w .. 4w + 3 of the chunk. Queries are split into hi + lo, both F16, after a scaling
-//            of each column by a power of two that puts its largest element into [2^10, 2^11).
+//            pages 4w .. 4w + 3 of the chunk. Queries are split into hi + lo, both F16, after a
+//            scaling of each column by a power of two that puts its largest element into
+//            [2^10, 2^11).
 //   weights  the maximum of the chunk by column (exact, so in any order); weight =
 //            2^(score - maximum + 6); their sum: each warp's four pages in a fixed order, then the
 //            warps in order.

@@ -6,6 +6,14 @@
 
 #include "kv.cuh"
 
+// Four words: a lane's A operand of an mma, or the B operands of two.
+struct __align__(16) fragment {
+    uint32_t x, y, z, w;
+};
+
+// Named outside: names inside hold a hash of the file's path, and go into the PTX.
+extern "C" __shared__ fragment attend_memory[];
+
 namespace {
 
 constexpr uint32_t type = ATTEND_TYPE;
@@ -20,9 +28,6 @@ constexpr uint32_t full = 0xffffffffu;
 // F16 rounds away of hi + lo, at most 2^-25, is 2^-31 of the largest weight.
 constexpr float weight_exponent = 6;
 
-struct fragment {
-    uint32_t x, y, z, w;
-};
 
 // --- arithmetic ---------------------------------------------------------------------------------
 
@@ -127,8 +132,7 @@ template <int tiles> struct shared_memory {
     int *last;         // (columns): position; -1: no column
 
     __device__ shared_memory(uint32_t steps) {
-        extern __shared__ fragment memory[];
-        queries = memory;
+        queries = attend_memory;
         weights = queries + tiles * steps * 32;
         blocks = weights + chunk_pages * tiles * 32;
         scales = (uint2 *)(blocks + stages * stage_blocks * GPU_ATTEND_THREADS);
