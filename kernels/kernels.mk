@@ -1,0 +1,63 @@
+# Kernels for the GPU: CUDA C here, PTX beside it (committed: building wick needs no CUDA), embedded
+# as text. A module is kernels/NAME.cu -> kernels/NAME.ptx.
+
+NVCC  ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc)
+PTXAS ?= $(firstword $(shell command -v ptxas) $(wildcard /usr/local/cuda/bin/ptxas) ptxas)
+
+PTX_NAMES := $(sort $(basename $(notdir $(wildcard kernels/*.cu))))
+PTX_FILES := $(PTX_NAMES:%=kernels/%.ptx)
+
+# No a * b + c is contracted: a fused multiply-add is written where it is meant, as on the CPU.
+NVCC_FLAGS := -ptx -arch=compute_80 -std=c++17 -fmad=false
+# What the compiler says about itself goes, so that the text depends on the source alone, and a hint
+# that wants a newer .version; then 7.0, of drivers from 450 on, says everything.
+PTX_VERSION := 7.0
+PTX_CLEAN   := sed -E -e 's,[[:space:]]*//.*$$,,' -e '/^\.pragma "used_bytes_mask|^[[:space:]]*\.pragma "used_bytes/d' \
+               -e 's/^\.version .*/.version $(PTX_VERSION)/' -e 's/^[[:space:]]+//' \
+               -e 's/[[:space:]]+/ /g' -e '/^[[:space:]]*$$/d'
+
+ptx_remade = $(BUILD)/kernels/$(1).ptx
+
+$(BUILD)/kernels/%.ptx: kernels/%.cu $(wildcard kernels/*.cuh kernels/*.h) kernels/kernels.mk
+	$(call say,NVCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $< -o $@.raw
+	$(Q)$(PTX_CLEAN) $@.raw >$@
+
+.PHONY: ptx ptx-remade ptx-check
+ptx: ptx-remade ## remake kernels/*.ptx (needs nvcc)
+	$(Q)for name in $(PTX_NAMES); do \
+	    cmp -s $(BUILD)/kernels/$$name.ptx kernels/$$name.ptx || \
+	        cp $(BUILD)/kernels/$$name.ptx kernels/$$name.ptx; \
+	done
+ptx-remade: $(PTX_NAMES:%=$(BUILD)/kernels/%.ptx)
+
+ptx-check: ## compare kernels/*.ptx with what nvcc makes; assemble for every GPU, no spills (needs nvcc)
+	$(Q)$(parallel) ptx-remade $(PTX_NAMES:%=$(BUILD)/kernels/%.table)
+	$(Q)kernels/check.sh table $(PTX_NAMES:%=$(BUILD)/kernels/%.table)
+
+# Registers and shared memory of a module's kernels on every GPU we name; fails on a spill.
+PTX_GPUS := 80 86 89 90 100 120
+$(BUILD)/kernels/%.table: kernels/%.ptx $(BUILD)/kernels/%.ptx kernels/check.sh
+	$(call say,PTXAS,$<)
+	$(Q)cmp $< $(BUILD)/kernels/$*.ptx || { echo "$< is not what nvcc makes; run: make ptx"; exit 1; }
+	$(Q)PTXAS=$(PTXAS) kernels/check.sh assemble $< $(PTX_GPUS) >$@
+
+# --- in the binary -------------------------------------------------------------------------------
+
+# Every module as text that ends with a zero byte, and a table of offsets from itself (src/cuda/
+# modules.h): nothing to relocate.
+PTX_INCLUDED := $(BUILD)/obj/kernels/modules.inc
+$(PTX_INCLUDED): kernels/kernels.mk $(wildcard kernels) $(PTX_FILES)
+	@mkdir -p $(@D)
+	$(Q){ for name in $(PTX_NAMES); do \
+	    echo ".long name_$$name - ptx_modules, text_$$name - ptx_modules, end_$$name - text_$$name"; \
+	done; echo "ptx_modules_end:"; for name in $(PTX_NAMES); do \
+	    echo "name_$$name: .asciz \"$$name\""; \
+	    echo "text_$$name: .incbin \"kernels/$$name.ptx\""; \
+	    echo "end_$$name: .byte 0"; \
+	done; } >$@
+
+PTX_OBJECTS := $(patsubst %,$(BUILD)/obj/%/src/cuda/modules.o,musl debug)
+$(PTX_OBJECTS): $(PTX_INCLUDED)
+$(PTX_OBJECTS): private FILE_FLAGS := -Wa,-I$(dir $(PTX_INCLUDED))

@@ -1,0 +1,2 @@
+#define GPU_KIND GPU_BF16
+#include "matmul.cuh"

@@ -1,0 +1,2 @@
+#define GPU_KIND GPU_F16
+#include "matmul.cuh"

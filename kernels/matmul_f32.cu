@@ -1,0 +1,2 @@
+#define GPU_KIND GPU_F32
+#include "matmul.cuh"

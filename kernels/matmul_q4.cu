@@ -1,0 +1,2 @@
+#define GPU_KIND GPU_Q4
+#include "matmul.cuh"

@@ -1,0 +1,2 @@
+#define GPU_KIND GPU_S8_32
+#include "matmul.cuh"
