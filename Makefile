@@ -33,13 +33,24 @@ CFLAGS_MUSL := $(CFLAGS_ALL) -fno-pie -fstack-protector-strong -ffunction-sectio
                -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 CFLAGS_SANITIZE := $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                    -fno-sanitize-recover=undefined
-LDFLAGS_MUSL := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
-LDFLAGS_WICK := -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=sha1 \
+# BearSSL's objects call it of the library that stands before them: src/secret/bearssl_shim.c.
+LDFLAGS_MUSL := -Wl,--undefined=__memcpy_chk -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
+# Names of static functions are left out: 15 KB; build/debug has them.
+LDFLAGS_WICK := -static -no-pie -Wl,--gc-sections -Wl,--discard-all -Wl,-z,noexecstack -Wl,--build-id=sha1 \
                 -Wl,-T,linker/wick.ld
 LDLIBS       := -lm
 
+# HMAC and SHA-256: five objects of Debian's libbearssl.a, by its path, as musl-gcc looks for
+# libraries in musl's own directories only.
+BEARSSL := $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/libbearssl.a \
+             /usr/lib/libbearssl.a /usr/local/lib/libbearssl.a) -lbearssl)
+LDLIBS  += $(BEARSSL)
+
 # Rooms that wait more than they compute are compiled for size.
-COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/% boot/%
+COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/% boot/% \
+         src/secret/% src/gguf/gguf%.c src/engine/engine.c src/engine/plan.c \
+         src/engine/scheduler.c src/engine/job.c src/engine/kv_pages.c src/token/vocab_load.c \
+         src/token/presplit.c src/token/special.c
 speed = $(if $(filter $(COLD),$(1)),-Os,-O2)
 
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.

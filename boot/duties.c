@@ -85,11 +85,31 @@ size_t kernel_log_tidy(char *text, size_t n) {
     return out;
 }
 
+/* Is it the name of a key's setting that ends before text[end], where the '=' is? */
+static bool names_a_key(const char *text, size_t end) {
+    static const char prefix[] = "wick.";
+    size_t begin = end;
+    while (begin > 0 && strchr(" \t\n\"=", text[begin - 1]) == NULL) begin--;
+    size_t n = end - begin;
+    return n >= sizeof prefix - 1 + 3 && memcmp(text + begin, prefix, sizeof prefix - 1) == 0 &&
+           memcmp(text + end - 3, "key", 3) == 0;
+}
+
+void kernel_log_mask(char *text, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] != '=' || !names_a_key(text, i)) continue;
+        while (i + 1 < n && strchr(" \t\n", text[i + 1]) == NULL) text[++i] = '*';
+    }
+}
+
 static size_t duties_log(struct host *host, char *text, size_t size) {
     (void)host;
     enum { READ_ALL = 3 }; /* SYSLOG_ACTION_READ_ALL: the last `size` bytes, left where they are */
     int n = klogctl(READ_ALL, text, (int)size);
-    return n <= 0 ? log_tail(text, size) : kernel_log_tidy(text, (size_t)n);
+    if (n <= 0) return log_tail(text, size);
+    size_t tidy = kernel_log_tidy(text, (size_t)n);
+    kernel_log_mask(text, tidy);
+    return tidy;
 }
 
 static void duties_notice(struct host *host, char text[HOST_NOTICE_BYTES]) {

@@ -15,4 +15,8 @@ void boot_complain(struct host *host, const char *what);
  * rest of a first line that was cut; in place, returns the length. Pure. */
 size_t kernel_log_tidy(char *text, size_t n);
 
+/* The kernel logs its command line, and it may hold keys: the value of every word `wick.…key=` is
+ * overwritten with stars. Pure. */
+void kernel_log_mask(char *text, size_t n);
+
 #endif

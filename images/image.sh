@@ -3,6 +3,7 @@
 #   KERNEL  debian (the cloud kernel, default), own (make kernel), host (the running machine's)
 #   INIT    the program that becomes /init ($BUILD/wick)
 #   NVIDIA  a folder with an unpacked driver, or host: puts the driver in (images/nvidia.sh)
+#   KEY     a file with the key for TCP: becomes /wick.key, for wick.key=/wick.key
 #   OUT     the folder to write to
 # The same inputs give the same bytes: fixed times and owners, sorted names, no device nodes (the
 # kernel's devtmpfs makes those, and its built-in initramfs has /dev/console).
@@ -48,6 +49,7 @@ umask 022
 mkdir -p "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/etc" "$root/lib/modules"
 install -m 755 "$init" "$root/init"
 : >"$root/etc/modules.list"
+if [ -n "${KEY:-}" ]; then install -m 600 "$KEY" "$root/wick.key"; fi
 
 # shellcheck source=images/modules.sh
 . "$here/modules.sh"

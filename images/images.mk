@@ -5,11 +5,13 @@
 KERNEL ?= $(if $(filter host,$(NVIDIA)),host,debian)
 # A folder with an unpacked NVIDIA driver, or host; empty: no driver in the image.
 NVIDIA ?=
+# A file with the key for TCP, which becomes /wick.key of the image (APPEND=wick.key=/wick.key); empty: none.
+KEY    ?=
 # More of the kernel command line, wick.key=value ...: boot, disk.
 APPEND ?=
 
 IMAGE := $(BUILD)/image/$(KERNEL)$(if $(NVIDIA),-nvidia)
-images_env = BUILD='$(BUILD)' KERNEL='$(KERNEL)' NVIDIA='$(NVIDIA)' APPEND='$(APPEND)' OUT='$(IMAGE)'
+images_env = BUILD='$(BUILD)' KERNEL='$(KERNEL)' NVIDIA='$(NVIDIA)' KEY='$(KEY)' APPEND='$(APPEND)' OUT='$(IMAGE)'
 
 .PHONY: image disk kernel boot hello-image deps-image deps-boot deps-kernel
 
@@ -28,7 +30,7 @@ boot: deps-boot image ## start the appliance in a virtual machine and talk to it
 	@echo "    HEALTH"
 	@echo "    GEN 1 max_tokens=40 \"Once upon a time\""
 	@echo "    SHUTDOWN            powers off; so does Ctrl-A X, at once"
-	@echo "  The log: $(BUILD)/image/console.log. The same over TCP: 127.0.0.1, port 7411."
+	@echo "  The log: $(BUILD)/image/console.log. The same over TCP: wickctl --key $(BUILD)/qemu.key"
 	$(Q)$(images_env) images/qemu.sh --kernel '$(notdir $(IMAGE))' --model '$(MODEL)' \
 	    $(if $(APPEND),--append '$(APPEND)')
 

@@ -35,6 +35,8 @@ wires
   --serial CHARDEV    ttyS1, a second wire for the protocol [none]
   --port PORT         127.0.0.1:PORT of this machine is port 7411 of the appliance [7411]; 0: none
                       (a disk listens to TCP if its own command line says so: make disk APPEND=)
+  --key FILE          what clients log in with over TCP [\$BUILD/qemu.key, made if it is not there];
+                      a disk has its own: make disk KEY=
   --monitor CHARDEV   QEMU's monitor (QMP) [none]
   CHARDEV is stdio, null, file:PATH, unix:PATH (QEMU listens) or tcp:PORT (on 127.0.0.1).
 
@@ -87,7 +89,7 @@ kvm_works() {
 
 mode=image kind=debian bus=virtio model=$here/tales-4m-Q8_0.gguf accel=auto cpu='' cpus='' memory=''
 vmlinuz='' initramfs='' disk='' firmware='' wire=stdio log=file:$build/image/console.log serial=''
-port=7411 monitor='' reboot=no dry=no append='' drives='' gpus=''
+port=7411 monitor='' reboot=no dry=no append='' drives='' gpus='' key=''
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -127,6 +129,7 @@ while [ $# -gt 0 ]; do
         --log) log=$2 ;;
         --serial) serial=$2 ;;
         --port) port=$2 ;;
+        --key) key=$2 ;;
         --monitor) monitor=$2 ;;
         *) stop "unknown option $1; see --help" ;;
         esac
@@ -245,6 +248,19 @@ for file in $drives; do
     n_disks=$((n_disks + 1))
 done
 
+# The key stands on the guest's command line: good enough for a guest of this machine. A real one has
+# it in a file of its image (make image KEY=).
+key_words() {
+    if [ -z "$key" ]; then
+        key=$build/qemu.key
+        [ -f "$key" ] || (umask 077 && mkdir -p "$build" &&
+            od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$key")
+        say "TCP asks for a login: wickctl --key $key -c tcp:127.0.0.1:$port"
+    fi
+    readable "$key"
+    printf ' wick.key=%s' "$(tr -d ' \r\n' <"$key")"
+}
+
 case $mode in
 image)
     readable "$vmlinuz" "run 'make image'"
@@ -268,6 +284,10 @@ image)
         if [ -n "$serial" ]; then line="$line wick.listen=tty:/dev/ttyS1,115200"; fi
         if [ "$port" != 0 ]; then line="$line wick.listen=tcp:10.0.2.15:7411"; fi
         ;;
+    esac
+    case $append in
+    *wick.key=*) ;;
+    *) if [ "$port" != 0 ]; then line="$line$(key_words)"; fi ;;
     esac
     # The emulated timer works: no need to try it. (TCG's time-stamp counter is the host's own, so its
     # rate is for the kernel to measure.)

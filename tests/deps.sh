@@ -5,7 +5,7 @@ set -eu
 
 packages() {
     case $1 in
-    build) echo "gcc libc6-dev linux-libc-dev musl-tools" ;;
+    build) echo "gcc libbearssl-dev libc6-dev linux-libc-dev musl-tools" ;;
     check) echo "libcriterion-dev python3 strace" ;;
     lint) echo "clang-format clang-tidy" ;;
     image) echo "binutils cpio xz-utils zstd" ;;

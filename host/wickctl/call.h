@@ -16,6 +16,7 @@ struct call_param {
 
 struct call {
     const char *address;
+    const char *key_file; /* NULL: see the environment */
     bool json;
     bool quiet;
     bool color; /* stdout is a terminal that wants it */

@@ -191,7 +191,7 @@ static bool take(struct link *link) {
     return got < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-bool link_send(struct link *link, const char *bytes, size_t length) {
+static bool bytes_send(struct link *link, const char *bytes, size_t length) {
     while (length > 0) {
         ssize_t put = write(link->fd, bytes, length);
         if (put > 0) {
@@ -205,6 +205,23 @@ bool link_send(struct link *link, const char *bytes, size_t length) {
         if (poll(&wait, 1, -1) < 0 && errno != EINTR) return false;
         if ((wait.revents & POLLIN) && !take(link)) return false;
         if (wait.revents & (POLLERR | POLLNVAL)) return false;
+    }
+    return true;
+}
+
+bool link_send(struct link *link, const char *bytes, size_t length) {
+    if (link->seal.kind == SEAL_NONE) return bytes_send(link, bytes, length);
+    while (length > 0) {
+        char line[2048 + SEAL_TRAILER_MAX];
+        const char *lf = memchr(bytes, '\n', length);
+        size_t n = lf ? (size_t)(lf - bytes) : length;
+        if (!lf || n > 2047) return false; /* no caller of ours sends such */
+        memcpy(line, bytes, n);
+        size_t sealed = n + seal_write(&link->seal, bytes, n, line + n);
+        line[sealed++] = '\n';
+        if (!bytes_send(link, line, sealed)) return false;
+        bytes += n + 1;
+        length -= n + 1;
     }
     return true;
 }
@@ -247,7 +264,16 @@ enum link_status link_read(struct link *link, int other, int timeout_ms, char **
         char press;
         if (interrupt_pipe[0] >= 0 && read(interrupt_pipe[0], &press, 1) == 1)
             return LINK_INTERRUPT;
-        if ((*line = line_cut(link))) return LINK_LINE;
+        if ((*line = line_cut(link))) {
+            size_t n = strlen(*line);
+            if (seal_check(&link->seal, *line, &n)) {
+                (*line)[n] = 0;
+                return LINK_LINE;
+            }
+            if (link->seal.kind != SEAL_MAC) continue; /* a bad cable */
+            link->forged = true;
+            return LINK_CLOSED;
+        }
         if (closed) return LINK_CLOSED;
         int left = -1;
         if (timeout_ms >= 0) {

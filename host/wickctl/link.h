@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "secret/seal.h"
+
 enum {
     LINK_BUFFER = 1 << 17, /* far above the longest line a server sends */
     LINK_ERROR_BYTES = 600,
@@ -17,8 +19,10 @@ enum {
 
 struct link {
     int fd;
-    bool tty;     /* no connection to lose, noise possible */
-    size_t begin; /* unread bytes are buffer[begin .. end) */
+    bool tty;         /* no connection to lose, noise possible */
+    struct seal seal; /* trailers, once they are agreed */
+    bool forged;      /* a MAC was wrong: why the connection is over */
+    size_t begin;     /* unread bytes are buffer[begin .. end) */
     size_t end;
     char buffer[LINK_BUFFER];
 };
@@ -35,8 +39,9 @@ enum link_status {
 bool link_open(struct link *link, const char *address, char error[LINK_ERROR_BYTES]);
 void link_close(struct link *link);
 
-/* Sends `length` bytes, waiting as long as the server makes us. False: connection lost. What the
- * server says meanwhile is taken into the buffer, so that neither side can wait for the other. */
+/* Sends whole lines, `length` bytes, waiting as long as the server makes us. False: connection
+ * lost. What the server says meanwhile is taken into the buffer, so that neither side can wait for
+ * the other. */
 bool link_send(struct link *link, const char *bytes, size_t length);
 
 /* Formats one line and sends it with its LF. */

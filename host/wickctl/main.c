@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "call.h"
+#include "login.h"
 
 static const char default_address[] = "tcp:127.0.0.1:7411";
 
@@ -45,14 +46,18 @@ static const struct option {
     char letter; /* 0: none */
     const char *value;
     const char *help;
-} options[] = {{"connect", 'c', "ADDRESS",
-                "tcp:HOST:PORT, unix:PATH or tty:/dev/NAME[,BAUD]; default: $WICK_CONNECT, else "
-                "tcp:127.0.0.1:7411"},
-               {"json", 0, NULL, "one JSON object an event or answer, on stdout"},
-               {"quiet", 'q', NULL, "no summary line"},
-               {"help", 'h', NULL, "this"},
-               {"version", 'V', NULL, "version of the protocol"},
-               {0}};
+} options[] = {
+    {"connect", 'c', "ADDRESS",
+     "tcp:HOST:PORT, unix:PATH or tty:/dev/NAME[,BAUD]; default: $WICK_CONNECT, else "
+     "tcp:127.0.0.1:7411"},
+    {"key", 'k', "FILE",
+     "the key to log in with, as hex digits in a file; default: $WICK_KEY_FILE, else the "
+     "digits in $WICK_KEY"},
+    {"json", 0, NULL, "one JSON object an event or answer, on stdout"},
+    {"quiet", 'q', NULL, "no summary line"},
+    {"help", 'h', NULL, "this"},
+    {"version", 'V', NULL, "version of the protocol"},
+    {0}};
 
 static const char params_help[] =
     "Parameters of gen and repl go to the server as they are, key=value or --key value:\n"
@@ -167,6 +172,7 @@ static enum ctl_exit dashed_read(struct call *call, struct arguments *arguments,
     }
     if (!option) return param_add(call, arguments, word + 2, value);
     if (strcmp(option->name, "connect") == 0) call->address = value;
+    if (strcmp(option->name, "key") == 0) call->key_file = value;
     if (strcmp(option->name, "json") == 0) call->json = true;
     if (strcmp(option->name, "quiet") == 0) call->quiet = true;
     if (strcmp(option->name, "help") == 0) {
@@ -224,6 +230,7 @@ int main(int argc, char **argv) {
         return CTL_USAGE;
     }
     session.link.fd = -1;
+    if (!login_key_find(call.key_file, &session.key)) return CTL_USAGE;
     session.json = call.json;
     status = arguments.command->run(&call, &session);
     session_close(&session);

@@ -5,14 +5,22 @@
 #include <time.h>
 
 #include "json.h"
+#include "login.h"
 
 enum ctl_exit session_lost(const struct session *session) {
+    if (session->link.forged) {
+        fprintf(stderr,
+                "wickctl: a line from %s was changed, added or left out on its way; the "
+                "connection is not to be trusted\n",
+                session->address);
+        return CTL_LOST;
+    }
     fprintf(stderr, "wickctl: connection to %s lost before the answer was complete\n",
             session->address);
     return CTL_LOST;
 }
 
-static enum ctl_exit session_silent(const struct session *session, int waited_ms) {
+enum ctl_exit session_silent(const struct session *session, int waited_ms) {
     fprintf(stderr, "wickctl: no answer from %s within %d s; %s\n", session->address,
             waited_ms / 1000,
             session->link.tty ? "check the cable, the baud rate and that wick listens on that tty"
@@ -132,12 +140,21 @@ static enum ctl_exit greet(struct session *session) {
         return CTL_NO_CONNECTION;
     }
     if (reply.code >= 400) return session_refused(session, &reply);
-    if (!reply_split(&reply) || strcmp(reply_value(&reply, "proto", "1"), "1") != 0) {
+    bool split = reply_split(&reply);
+    if (!split || strcmp(reply_value(&reply, "proto", "1"), "1") != 0) {
         fprintf(stderr, "wickctl: %s speaks protocol %s, this wickctl speaks 1\n", session->address,
                 reply_value(&reply, "proto", "?"));
         return CTL_NO_CONNECTION;
     }
-    return CTL_OK;
+    const struct reply_item *nonce = reply_find(&reply, "nonce");
+    if (!nonce && session->key && strncmp(session->address, "tcp:", 4) == 0) {
+        fprintf(stderr,
+                "wickctl: %s asks for no login, but a key is given: it may not be the server you "
+                "mean; without WICK_KEY, WICK_KEY_FILE and --key it is talked to\n",
+                session->address);
+        return CTL_NO_CONNECTION;
+    }
+    return nonce ? login_do(session, nonce) : CTL_OK;
 }
 
 enum ctl_exit session_open(struct session *session, const char *address, int wait_ms) {

@@ -6,6 +6,7 @@
 
 #include "link.h"
 #include "reply.h"
+#include "secret/mac.h"
 
 /* Exit status of wickctl, and result of what leads to one. */
 enum ctl_exit {
@@ -26,7 +27,8 @@ enum {
 struct session {
     struct link link;
     const char *address;
-    bool json; /* errors go to stdout as objects, too */
+    const struct mac_key *key; /* log in with it on TCP, or not at all; NULL: none */
+    bool json;                 /* errors go to stdout as objects, too */
 };
 
 /* Connects and reads the greeting. wait_ms: how long to try again while nobody listens. */
@@ -48,5 +50,6 @@ enum ctl_exit session_ask(struct session *session, const char *line, struct repl
 enum ctl_exit session_refused(struct session *session, struct reply *reply);
 
 enum ctl_exit session_lost(const struct session *session);
+enum ctl_exit session_silent(const struct session *session, int waited_ms);
 
 #endif

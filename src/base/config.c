@@ -53,6 +53,12 @@ const struct config_key config_keys[] = {
     {"listen", CONFIG_LIST, "WIRE", NULL,
      "tcp:ADDR:PORT, unix:PATH, tty:/dev/NAME,BAUD or stdio; repeatable",
      SERVER, AT_WITH(listen, n_listen), 0, CONFIG_LISTEN_MAX},
+    {"key", CONFIG_SECRET, "FILE|HEX", NULL,
+     "who logs in with it may do everything; TCP beyond loopback needs one",
+     SERVER, AT(key), 1, 0},
+    {"observer_key", CONFIG_SECRET, "FILE|HEX", NULL,
+     "who logs in with it may HEALTH, INFO and METRICS",
+     SERVER, AT(observer_key), 1, 0},
     {"queue", CONFIG_U32, "N", "16", "jobs that may wait for a slot",
      SERVER, AT(queue), 0, 256},
     {"deadline_ms", CONFIG_U32, "MS", "0", "longest a job may take, waiting included; 0: no limit",
@@ -171,6 +177,7 @@ static bool fault_bad_value(const struct config_key *row, const char *value, str
         return fault_set(fault, FAULT_INVALID_REQUEST, "%s='%.*s': at most %.0f, none empty", name,
                          VALUE_SHOWN_MAX, value, row->max);
     case CONFIG_TEXT:
+    case CONFIG_SECRET:
         return fault_set(fault, FAULT_INVALID_REQUEST, "%s='': want a value", name);
     case CONFIG_BOOL:
     case CONFIG_CHOICE_INDEX:
@@ -242,6 +249,7 @@ static bool value_store(struct config *config, const struct config_key *row, con
     int choice = 0;
     switch (row->type) {
     case CONFIG_TEXT:
+    case CONFIG_SECRET:
         if (strlen(value) < (size_t)row->min) return false;
         *(const char **)field = value;
         return true;

@@ -67,6 +67,7 @@ struct config {
     /* server */
     const char *listen[CONFIG_LISTEN_MAX];
     uint32_t n_listen;
+    const char *key, *observer_key; /* hex digits or a file: secret/key.h */
     uint32_t queue;
     uint32_t deadline_ms, stall_ms, drain_ms;
     uint32_t log_level; /* enum log_level */
@@ -110,6 +111,7 @@ struct config {
 /* What a value is, and the type of the field that takes it. */
 enum config_type {
     CONFIG_TEXT,         /* const char * */
+    CONFIG_SECRET,       /* const char *; no message repeats it */
     CONFIG_U32,          /* uint32_t */
     CONFIG_U64,          /* uint64_t */
     CONFIG_BYTES,        /* uint64_t; a suffix K, M, G or T multiplies by a power of 1024 */

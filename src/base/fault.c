@@ -8,6 +8,9 @@
 static const struct fault_kind kinds[FAULT_CODES] = {
     [FAULT_NONE] = {"NONE", 0, false, "nothing is wrong"},
     [FAULT_BAD_LINE] = {"BAD_LINE", 400, false, "the line is not a frame of this protocol"},
+    [FAULT_LOGIN_REFUSED] = {"LOGIN_REFUSED", 401, false, "a login with the right key is expected"},
+    [FAULT_BAD_MAC] = {"BAD_MAC", 402, false, "the line was changed, lost or added on its way"},
+    [FAULT_FORBIDDEN] = {"FORBIDDEN", 403, false, "an observer may not do this"},
     [FAULT_UNKNOWN_VERB] = {"UNKNOWN_VERB", 405, false, "there is no such verb"},
     [FAULT_TAG_IN_USE] = {"TAG_IN_USE", 409, false, "this client already runs a job of that tag"},
     [FAULT_PROMPT_TOO_LONG] = {"PROMPT_TOO_LONG", 413, false,

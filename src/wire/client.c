@@ -18,6 +18,9 @@ void client_reset(struct client *client, uint32_t number) {
     client->number = number;
     client->until_ns = 0;
     client->reader = (struct frame_reader){.length = 0};
+    client->role = LOGIN_CONTROL;
+    client->seal.kind = SEAL_NONE;
+    client->output.seal = NULL;
     client->input_at = 0;
     client->input_end = 0;
     client->input_over = false;
@@ -39,12 +42,21 @@ void client_open(struct client *client, uint32_t number, enum wire_kind kind, in
     client_reset(client, number);
 }
 
+void client_seal(struct client *client, const struct seal *seal) {
+    static const uint8_t chars[] = {
+        [SEAL_NONE] = 0, [SEAL_CRC] = SEAL_CRC_CHARS, [SEAL_MAC] = SEAL_MAC_CHARS};
+    client->seal = *seal;
+    client->output.seal = &client->seal;
+    client->reader.trailer = chars[seal->kind];
+}
+
 void client_close(struct client *client) {
     wick_assert(client->state != CLIENT_FREE);
     wire_close(client->kind, client->in);
     if (client->out != client->in) wire_close(client->kind, client->out);
     client->state = CLIENT_FREE;
     client->number = 0;
+    mac_wipe(&client->seal, sizeof client->seal);
 }
 
 bool client_is_connection(const struct client *client) {

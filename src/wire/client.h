@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "secret/login.h"
+#include "secret/seal.h"
 #include "wire/frame.h"
 #include "wire/output.h"
 #include "wire/wire.h"
@@ -38,6 +40,8 @@ struct client {
     int in, out;       /* the same descriptor, except on stdio */
     uint64_t until_ns; /* FLUSH, LINGER, DORMANT: when it ends at the latest */
 
+    enum login_role role; /* where nobody has to log in: LOGIN_CONTROL */
+    struct seal seal;
     struct frame_reader reader;
     char input[CLIENT_INPUT_BYTES]; /* read and not yet looked at: [input_at, input_end) */
     uint32_t input_at, input_end;
@@ -61,6 +65,9 @@ void client_open(struct client *client, uint32_t number, enum wire_kind kind, in
 
 /* Forgets the session; descriptors are left alone. */
 void client_reset(struct client *client, uint32_t number);
+
+/* From here on lines have trailers, both ways. */
+void client_seal(struct client *client, const struct seal *seal);
 
 /* Closes the descriptors; the place is free. */
 void client_close(struct client *client);

@@ -35,6 +35,7 @@ enum verb_needs {
     VERB_IDS = 1 << 5,            /* the text is a list of ids, given as ids= or staged */
     VERB_READY = 1 << 6,          /* not while loading */
     VERB_FREE_TAG = 1 << 7,       /* the tag must not be that of a job */
+    VERB_OBSERVER = 1 << 9,       /* an observer may use it */
     VERB_APPENDS = 1 << 8         /* the tag may have a staged text also when a text is given */
 };
 

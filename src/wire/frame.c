@@ -6,7 +6,8 @@
 
 enum frame_status frame_read(struct frame_reader *reader, const char *bytes, size_t n,
                              size_t *used) {
-    wick_assert(reader->length < FRAME_LINE_MAX);
+    wick_assert(reader->trailer <= FRAME_TRAILER_MAX);
+    wick_assert(reader->length < FRAME_LINE_MAX + reader->trailer);
     if (reader->complete) {
         reader->complete = false;
         reader->length = 0;
@@ -22,7 +23,7 @@ enum frame_status frame_read(struct frame_reader *reader, const char *bytes, siz
             }
             reader->skipping = false;
         } else if (!reader->skipping) {
-            if (reader->length == FRAME_LINE_MAX - 1) {
+            if (reader->length == FRAME_LINE_MAX - 1 + reader->trailer) {
                 reader->length = 0;
                 reader->skipping = true;
                 *used = i + 1;

@@ -11,7 +11,8 @@
 #include "base/fault.h"
 
 enum {
-    FRAME_LINE_MAX = 1024, /* bytes of a line, LF included, CR not counted */
+    FRAME_LINE_MAX = 1024,  /* bytes of a line, LF included, CR not counted */
+    FRAME_TRAILER_MAX = 34, /* of a line that has one: secret/seal.h */
     FRAME_FIELDS_MAX = 32,
     FRAME_VERB_MAX = 16,
     FRAME_NAME_MAX = 32,
@@ -21,10 +22,11 @@ enum {
 
 /* Puts lines together from whatever pieces a descriptor delivers. All zero: ready to start. */
 struct frame_reader {
-    char line[FRAME_LINE_MAX];
+    char line[FRAME_LINE_MAX + FRAME_TRAILER_MAX];
     uint32_t length;
-    bool complete; /* the line has been handed out */
-    bool skipping; /* an overlong line, until its LF */
+    uint32_t trailer; /* characters of it, which do not count */
+    bool complete;    /* the line has been handed out */
+    bool skipping;    /* an overlong line, until its LF */
 };
 
 enum frame_status {

@@ -52,7 +52,7 @@ static void line_compose(struct listing *listing, struct line *line) {
 void listing_continue(struct listing *listing, size_t reserve, uint64_t now_ns) {
     wick_assert(listing->client != NULL);
     struct output *output = &listing->client->output;
-    while (output_free(output) >= reserve + FRAME_LINE_MAX) {
+    while (output_free(output) >= reserve + FRAME_LINE_MAX + FRAME_TRAILER_MAX) {
         struct line line;
         line_compose(listing, &line);
         line_send(&line, output);

@@ -14,17 +14,27 @@ void output_clear(struct output *output) {
     output->overrun = false;
 }
 
-void output_put(struct output *output, const char *line, size_t length) {
-    if (length > output_free(output)) {
-        output->overrun = true;
-        return;
-    }
+static void bytes_put(struct output *output, const char *bytes, size_t length) {
     size_t tail = (output->head + output->used) % output->size;
     size_t first = output->size - tail;
     if (first > length) first = length;
-    memcpy(output->bytes + tail, line, first);
-    memcpy(output->bytes, line + first, length - first);
+    memcpy(output->bytes + tail, bytes, first);
+    memcpy(output->bytes, bytes + first, length - first);
     output->used += length;
+}
+
+void output_put(struct output *output, const char *line, size_t length) {
+    wick_assert(length > 0 && line[length - 1] == '\n');
+    char trailer[SEAL_TRAILER_MAX];
+    size_t room = output->seal == NULL ? length : length + SEAL_TRAILER_MAX;
+    if (room > output_free(output)) {
+        output->overrun = true;
+        return;
+    }
+    size_t n = output->seal == NULL ? 0 : seal_write(output->seal, line, length - 1, trailer);
+    bytes_put(output, line, length - 1);
+    bytes_put(output, trailer, n);
+    bytes_put(output, line + length - 1, 1);
 }
 
 const char *output_oldest(const struct output *output, size_t *n) {

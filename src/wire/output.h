@@ -6,19 +6,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "secret/seal.h"
+
 struct output {
     char *bytes; /* (size), from the arena */
     size_t size;
     size_t head; /* of the oldest byte */
     size_t used;
-    bool overrun; /* a line did not fit: a reservation was wrong, the client has lost a line */
+    struct seal *seal; /* puts the trailers on; NULL: none */
+    bool overrun;      /* a line did not fit: a reservation was wrong, the client has lost a line */
 };
 
 size_t output_free(const struct output *output);
 
 void output_clear(struct output *output);
 
-/* Appends a line, LF included, whole or not at all. */
+/* Appends a line, LF included, with its trailer, whole or not at all. */
 void output_put(struct output *output, const char *line, size_t length);
 
 /* The oldest bytes in one piece; *n may be fewer than used. NULL when there are none. */

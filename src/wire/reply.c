@@ -10,6 +10,7 @@
 #include "wire/line.h"
 
 _Static_assert(23 + REPLY_PART_MAX + REPLY_FIELDS_MAX < FRAME_LINE_MAX, "a token line fits");
+_Static_assert((int)FRAME_TRAILER_MAX >= (int)SEAL_TRAILER_MAX, "a trailer fits");
 _Static_assert(MODEL_NAME_BYTES == 64, "REPLY_STARTED_MAX counts on it");
 
 static void reply_started(struct output *output, const struct reply_job *job,

@@ -40,11 +40,11 @@ static struct scheduler *scheduler_take(const struct config *config, const struc
 /* Everything a client's jobs can say before they are held, and the answer to one command. */
 static size_t output_bytes(const struct config *config, const struct engine *engine) {
     size_t jobs = config->slots + config->queue;
-    size_t bytes = 2 * FRAME_LINE_MAX; /* lines nobody asked for */
+    size_t bytes = 2 * (FRAME_LINE_MAX + FRAME_TRAILER_MAX); /* lines nobody asked for */
     bytes += (jobs + 1) * (REPLY_STARTED_MAX + REPLY_TERMINAL_MAX);
     bytes += (config->slots + (size_t)1) * REPLY_TOKEN_MAX;
     bytes += 2 * (size_t)engine->logits_max * REPLY_SCORE_MAX;
-    return bytes + REPLY_ANSWER_MAX + FRAME_LINE_MAX;
+    return bytes + REPLY_ANSWER_MAX + FRAME_LINE_MAX + FRAME_TRAILER_MAX;
 }
 
 void server_carve(struct server *server, const struct config *config, struct engine *engine,
@@ -71,6 +71,7 @@ void server_carve(struct server *server, const struct config *config, struct eng
     }
     staging_carve(&server->staging, least(jobs, STAGING_PLACES_MAX), arena);
     listing_carve(&server->listing, arena);
+    door_clear(&server->door);
 }
 
 void server_measure(struct engine *engine, struct arena *arena) {
@@ -101,17 +102,30 @@ static void seeds_open(struct server *server) {
     sampler_rng_seed(&server->seeds, seed);
 }
 
+/* Whoever reaches a wire that has no door may do everything. */
+static bool wire_allowed(const struct server *server, const char *spec, struct fault *fault) {
+    if (door_is_locked(&server->door) || !wire_is_exposed(spec)) return true;
+    return fault_set(fault, FAULT_INVALID_REQUEST,
+                     "listen=%s: TCP beyond loopback needs a key: key=FILE, made by openssl rand "
+                     "-hex 32 > FILE; docs/SECURITY.md",
+                     spec);
+}
+
 bool server_open(struct server *server, struct fault *fault) {
     static const char default_listen[] = "tcp:127.0.0.1:7411";
     const struct config *config = server->config;
     server->opened_ns = clock_ns();
     seeds_open(server);
     if (!signals_open(server, fault)) return false;
+    if (!door_open(&server->door, config, fault)) {
+        if (server->host == NULL) return false;
+        server->host->ops->complain(server->host, fault->text);
+    }
     uint32_t n = config->n_listen > 0 ? config->n_listen : 1;
     for (uint32_t i = 0; i < n; i++) {
         const char *spec = config->n_listen > 0 ? config->listen[i] : default_listen;
         struct wire *wire = &server->wire[server->n_wires];
-        if (!wire_open(wire, spec, fault)) {
+        if (!wire_allowed(server, spec, fault) || !wire_open(wire, spec, fault)) {
             if (server->host == NULL) return false;
             server->host->ops->complain(server->host, fault->text);
             continue;
@@ -131,6 +145,7 @@ void server_close(struct server *server) {
         struct client *client = &server->client[i];
         if (client->state != CLIENT_FREE) client_close(client);
     }
+    door_close(&server->door);
     for (uint32_t i = 0; i < server->n_wires; i++) {
         struct wire *wire = &server->wire[i];
         if (wire->kind == WIRE_TCP || wire->kind == WIRE_UNIX) wire_close(wire->kind, wire->fd);

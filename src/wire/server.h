@@ -24,6 +24,7 @@
 #include "engine/scheduler.h"
 #include "wire/client.h"
 #include "wire/command.h"
+#include "wire/door.h"
 #include "wire/host.h"
 #include "wire/jobs.h"
 #include "wire/listing.h"
@@ -34,10 +35,11 @@
 enum {
     SERVER_PROTO = 1,
     SERVER_SLICE_NS = 1000 * 1000, /* of computing, between two looks at the wires */
+    SERVER_KNOCKS_MAX = 8,         /* strangers let to the door in one turn */
     SERVER_ACCEPT_PAUSE_MS = 1000, /* when descriptors have run out */
     SERVER_FAREWELL_MS = 1000,     /* for the last lines, at the end */
-    /* signals, wires, two descriptors of every client, and those of the host */
-    SERVER_POLL_MAX = 1 + CONFIG_LISTEN_MAX + 2 * WIRE_CLIENTS_MAX + HOST_POLL_MAX,
+    /* signals, wires, two descriptors of every client, strangers, and those of the host */
+    SERVER_POLL_MAX = 1 + CONFIG_LISTEN_MAX + 2 * WIRE_CLIENTS_MAX + DOOR_PLACES + HOST_POLL_MAX,
     /* A step that takes longer hangs: the host is told of no more progress. */
     SERVER_STEP_HANGS_S = 300
 };
@@ -83,6 +85,7 @@ struct server {
     struct wire wire[CONFIG_LISTEN_MAX];
     struct client *client; /* (WIRE_CLIENTS_MAX) */
     uint32_t next_number;
+    struct door door;
     struct jobs jobs;
     struct staging staging;
     struct listing listing;

@@ -13,7 +13,7 @@
 enum { MS = 1000 * 1000 /* ns */ };
 
 /* Lines that nobody asked for: 110, 120, 130, 260, 261, 520, a few at the same time. */
-enum { BROADCAST_MAX = 2 * FRAME_LINE_MAX };
+enum { BROADCAST_MAX = 2 * (FRAME_LINE_MAX + FRAME_TRAILER_MAX) };
 
 static uint32_t number_next(struct server *server) {
     server->next_number++;
@@ -31,23 +31,31 @@ uint32_t server_connections(const struct server *server) {
     return n;
 }
 
-static void session_greet(struct server *server, struct client *client) {
-    reply_text(&client->output, 220, 0, "wick proto=%d", SERVER_PROTO);
-    if (server->phase == SERVER_LOADING) {
-        reply_text(&client->output, 110, 0, "loading percent=%u", server->told);
-    }
+static void session_tell_loading(const struct server *server, struct client *client) {
+    if (server->phase != SERVER_LOADING) return;
+    reply_text(&client->output, 110, 0, "loading percent=%u", server->told);
 }
 
-struct client *sessions_add(struct server *server, enum wire_kind kind, int in, int out) {
+static void session_greet(struct server *server, struct client *client) {
+    reply_text(&client->output, 220, 0, "wick proto=%d", SERVER_PROTO);
+    session_tell_loading(server, client);
+}
+
+static struct client *session_open(struct server *server, enum wire_kind kind, int in, int out) {
     for (uint32_t i = 0; i < WIRE_CLIENTS_MAX; i++) {
         struct client *client = &server->client[i];
         if (client->state != CLIENT_FREE) continue;
         client_open(client, number_next(server), kind, in, out);
-        session_greet(server, client);
         log_event(LOG_DEBUG, "client", "number=%u opened", client->number);
         return client;
     }
     return NULL;
+}
+
+struct client *sessions_add(struct server *server, enum wire_kind kind, int in, int out) {
+    struct client *client = session_open(server, kind, in, out);
+    if (client != NULL) session_greet(server, client);
+    return client;
 }
 
 void sessions_open(struct server *server) {
@@ -126,6 +134,7 @@ static void session_overlong(struct server *server, struct client *client) {
 /* Asked of the first bytes of a session. */
 static bool session_is_tls(struct server *server, struct client *client) {
     if (!client->fresh || !client_is_connection(client)) return false;
+    if (client->seal.kind == SEAL_MAC) return false;
     client->fresh = false;
     size_t n = client->input_end - client->input_at;
     if (!frame_is_tls(client->input + client->input_at, n)) return false;
@@ -137,6 +146,31 @@ static bool session_is_tls(struct server *server, struct client *client) {
     return true;
 }
 
+/* Nothing more of this connection can be believed. */
+static void session_forged(struct server *server, struct client *client) {
+    struct fault fault;
+    fault_set(&fault, FAULT_BAD_MAC, "line %llu is not what was sent; the connection ends",
+              (unsigned long long)client->seal.got);
+    reply_fault(&client->output, 0, &fault);
+    log_event(LOG_WARN, "client", "number=%u dropped: a wrong MAC", client->number);
+    server_finish(server, client);
+}
+
+/* A whole line has come. */
+static void session_line(struct server *server, struct client *client) {
+    size_t n = client->reader.length;
+    bool good = seal_check(&client->seal, client->reader.line, &n);
+    if (!good && client->seal.kind == SEAL_MAC) {
+        session_forged(server, client);
+    } else if (!good) {
+        verbs_bad_line(server, client, "the CRC is wrong or not there");
+    } else if (n >= FRAME_LINE_MAX) {
+        session_overlong(server, client);
+    } else {
+        verbs_serve(server, client, client->reader.line, n);
+    }
+}
+
 /* Serves lines while there are any and their answers have room. */
 static void session_lines(struct server *server, struct client *client) {
     while (client->state == CLIENT_OPEN && client_has_input(client)) {
@@ -146,10 +180,12 @@ static void session_lines(struct server *server, struct client *client) {
         enum frame_status status = frame_read(&client->reader, client->input + client->input_at,
                                               client->input_end - client->input_at, &used);
         client->input_at += (uint32_t)used;
-        if (status == FRAME_OVERLONG) {
+        if (status == FRAME_OVERLONG && client->seal.kind == SEAL_MAC) {
+            session_forged(server, client);
+        } else if (status == FRAME_OVERLONG) {
             session_overlong(server, client);
         } else if (status == FRAME_LINE) {
-            verbs_serve(server, client, client->reader.line, client->reader.length);
+            session_line(server, client);
         }
     }
 }
@@ -198,19 +234,23 @@ static void session_events(struct server *server, struct client *client, short i
     if (gone || (hung_up && client->kind != WIRE_STDIO)) server_drop(server, client);
 }
 
+static const char busy_line[] = "503 - BUSY \"too many connections\" retriable=1\n";
+
 /* Places are taken: says so and closes. */
 static void session_refuse(struct server *server, int fd) {
-    static const char line[] = "503 - BUSY \"too many connections\" retriable=1\n";
     /* A fresh socket has room for it; if not, closing says the same. */
-    if (write(fd, line, sizeof line - 1) > 0) wire_shutdown(fd);
+    if (write(fd, busy_line, sizeof busy_line - 1) > 0) wire_shutdown(fd);
     wire_close(WIRE_TCP, fd);
     log_event(LOG_WARN, "client", "refused: %u connections", server_connections(server));
 }
 
-/* At most as many at once as there are places: a flood at the door does not stop the loop. */
+/* At most a few at once: a flood at the door does not stop the loop. */
 static void wire_serve(struct server *server, struct wire *wire, uint64_t now_ns) {
-    for (int i = 0; i < WIRE_CLIENTS_MAX; i++) {
-        int fd = wire_accept(wire);
+    bool locked = wire->kind == WIRE_TCP && door_is_locked(&server->door);
+    int most = locked ? SERVER_KNOCKS_MAX : WIRE_CLIENTS_MAX;
+    for (int i = 0; i < most; i++) {
+        struct address peer;
+        int fd = wire_accept(wire, &peer);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 wire->retry_ns = now_ns + (uint64_t)SERVER_ACCEPT_PAUSE_MS * MS;
@@ -218,7 +258,43 @@ static void wire_serve(struct server *server, struct wire *wire, uint64_t now_ns
             }
             return;
         }
-        if (sessions_add(server, wire->kind, fd, fd) == NULL) session_refuse(server, fd);
+        if (locked) {
+            door_knock(&server->door, fd, &peer, now_ns);
+        } else if (sessions_add(server, wire->kind, fd, fd) == NULL) {
+            session_refuse(server, fd);
+        }
+    }
+}
+
+/* Somebody has logged in. */
+static void session_admit(struct server *server, struct guest *guest) {
+    struct client *client = session_open(server, WIRE_TCP, guest->fd, guest->fd);
+    if (client == NULL) {
+        char line[sizeof busy_line + SEAL_TRAILER_MAX];
+        size_t n = sizeof busy_line - 2; /* without LF */
+        memcpy(line, busy_line, n);
+        n += seal_write(&guest->seal, busy_line, n, line + n);
+        line[n++] = '\n';
+        if (write(guest->fd, line, n) > 0) wire_shutdown(guest->fd);
+        wire_close(WIRE_TCP, guest->fd);
+        return;
+    }
+    client_seal(client, &guest->seal);
+    client->role = guest->role;
+    memcpy(client->input, guest->rest, guest->n_rest);
+    client->input_end = guest->n_rest;
+    session_tell_loading(server, client);
+    server->more |= guest->n_rest > 0;
+    log_event(LOG_INFO, "login", "number=%u role=%s", client->number,
+              login_role_word(client->role));
+}
+
+static void door_look(struct server *server, const struct pollfd *polled, uint64_t now_ns) {
+    struct guest guest;
+    for (uint32_t i = 0; i < DOOR_PLACES; i++) {
+        if (!door_serve(&server->door, i, polled[i].revents, now_ns, &guest)) continue;
+        session_admit(server, &guest);
+        mac_wipe(&guest, sizeof guest);
     }
 }
 
@@ -274,6 +350,8 @@ uint64_t sessions_poll(struct server *server, uint64_t now_ns) {
                      client->state == CLIENT_DORMANT;
         if (timed && client->until_ns < next_ns) next_ns = client->until_ns;
     }
+    door_poll(&server->door, server->polled + server->n_polled, &next_ns);
+    server->n_polled += DOOR_PLACES;
     return next_ns;
 }
 
@@ -289,7 +367,7 @@ static void session_wake(struct server *server, struct client *client, short eve
 }
 
 void sessions_serve(struct server *server, uint64_t now_ns) {
-    wick_assert(server->n_polled == 1 + server->n_wires + 2 * WIRE_CLIENTS_MAX);
+    wick_assert(server->n_polled == 1 + server->n_wires + 2 * WIRE_CLIENTS_MAX + DOOR_PLACES);
     const struct pollfd *polled = server->polled + 1;
     /* Clients first: a place that becomes free may serve who waits at the door. */
     const struct pollfd *pair = polled + server->n_wires;
@@ -304,6 +382,7 @@ void sessions_serve(struct server *server, uint64_t now_ns) {
         short out = pair[1].fd >= 0 ? pair[1].revents : in;
         if ((in | out) != 0) session_events(server, client, in, out);
     }
+    door_look(server, pair, now_ns);
     for (uint32_t i = 0; i < server->n_wires; i++) {
         struct wire *wire = &server->wire[i];
         if (polled[i].revents == 0) continue;

@@ -23,9 +23,9 @@ const struct verb verbs[] = {
      "text", verb_tokenize, "[TAG] [FIELD=VALUE ...] [\"TEXT\"]", "token ids of the text"},
     {"DETOKENIZE", VERB_TAG_MAY | VERB_IDS | VERB_READY | VERB_FREE_TAG, FIELDS_IDS,
      "ids", verb_detokenize, "[TAG] [ids=N,N,...] [special=0|1]", "text of the ids"},
-    {"HEALTH", 0, 0, NULL, verb_health, "", "state, in one line"},
-    {"INFO", 0, 0, NULL, verb_info, "", "facts and limits"},
-    {"METRICS", 0, 0, NULL, verb_metrics, "", "counters, as Prometheus text"},
+    {"HEALTH", VERB_OBSERVER, 0, NULL, verb_health, "", "state, in one line"},
+    {"INFO", VERB_OBSERVER, 0, NULL, verb_info, "", "facts and limits"},
+    {"METRICS", VERB_OBSERVER, 0, NULL, verb_metrics, "", "counters, as Prometheus text"},
     {"DRAIN", VERB_READY, 0, NULL, verb_drain,
      "", "no new jobs; tells when the last has ended"},
     {"SHUTDOWN", 0, 0, NULL, verb_shutdown,
@@ -34,9 +34,9 @@ const struct verb verbs[] = {
      "", "SHUTDOWN, and the appliance starts anew"},
     {"LOG", 0, FIELDS_LOG, NULL, verb_log,
      "[lines=N]", "the last lines of the log; of an appliance, of the kernel's too"},
-    {"PING", 0, 0, NULL, verb_ping, "", "answers pong"},
-    {"HELP", 0, 0, NULL, verb_help, "", "this"},
-    {"BYE", 0, 0, NULL, verb_bye, "", "close the connection"},
+    {"PING", VERB_OBSERVER, 0, NULL, verb_ping, "", "answers pong"},
+    {"HELP", VERB_OBSERVER, 0, NULL, verb_help, "", "this"},
+    {"BYE", VERB_OBSERVER, 0, NULL, verb_bye, "", "close the connection"},
     {0},
     /* clang-format on */
 };
@@ -50,6 +50,12 @@ static void serve_bad_line(struct server *server, struct client *client,
     }
 }
 
+void verbs_bad_line(struct server *server, struct client *client, const char *why) {
+    struct fault fault;
+    fault_set(&fault, FAULT_BAD_LINE, "%s", why);
+    serve_bad_line(server, client, &fault);
+}
+
 /* A client of another protocol: one error, and the end. */
 static void serve_stranger(struct server *server, struct client *client) {
     struct fault fault;
@@ -60,8 +66,15 @@ static void serve_stranger(struct server *server, struct client *client) {
 }
 
 /* Must the server say no before the command is looked at? */
-static bool serve_refuses(const struct server *server, const struct verb *verb,
-                          struct fault *fault) {
+static bool serve_refuses(const struct server *server, const struct client *client,
+                          const struct verb *verb, struct fault *fault) {
+    if (client->role == LOGIN_OBSERVER && (verb->needs & VERB_OBSERVER) == 0) {
+        fault_set(fault, FAULT_FORBIDDEN,
+                  "%s: an observer may use HEALTH, INFO, METRICS, PING, "
+                  "HELP and BYE",
+                  verb->name);
+        return true;
+    }
     if ((verb->needs & VERB_READY) == 0) return false;
     if (server->phase == SERVER_DOWN) {
         *fault = server->failure;
@@ -132,7 +145,8 @@ void verbs_serve(struct server *server, struct client *client, char *line, size_
         return;
     }
     client->bad_lines = 0;
-    if (serve_refuses(server, verb, &fault) || tag_is_used(server, client, verb, &frame, &fault)) {
+    if (serve_refuses(server, client, verb, &fault) ||
+        tag_is_used(server, client, verb, &frame, &fault)) {
         reply_fault(&client->output, frame.tag, &fault);
         return;
     }

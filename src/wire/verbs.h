@@ -7,6 +7,10 @@
 /* Checks one line of the client and has it answered. */
 void verbs_serve(struct server *server, struct client *client, char *line, size_t length);
 
+/* Answers a line that is none of this protocol, for that reason; too many of them end a
+ * connection. */
+void verbs_bad_line(struct server *server, struct client *client, const char *why);
+
 /* verbs_job.c */
 verb_handler verb_gen, verb_put, verb_run, verb_stop, verb_score;
 /* verbs_text.c */

@@ -9,8 +9,8 @@
 
 enum {
     LOG_LINES_DEFAULT = 50,
-    /* `205-- "` and `"`, LF; and the last line, `205 - end` */
-    LOG_LINE_OVERHEAD = 16,
+    /* `205-- "` and `"`, LF; and the last line, `205 - end`; and a trailer */
+    LOG_LINE_OVERHEAD = 16 + REPLY_TRAILER_MAX,
     LOG_ANSWER_MAX = REPLY_ANSWER_MAX - FRAME_LINE_MAX
 };
 

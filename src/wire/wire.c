@@ -249,10 +249,38 @@ bool wire_open(struct wire *wire, const char *spec, struct fault *fault) {
     return false;
 }
 
-int wire_accept(const struct wire *wire) {
+/* 127.0.0.0/8 and ::1 stay on this machine. */
+bool wire_is_exposed(const char *spec) {
+    static const uint8_t loopback[16] = {[15] = 1};
+    struct sockaddr_storage address;
+    socklen_t length;
+    const char *text = after(spec, "tcp:");
+    if (text == NULL || !address_parse(text, &address, &length)) return false;
+    if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+        return ntohl(in->sin_addr.s_addr) >> 24 != 127;
+    }
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+    return memcmp(&in6->sin6_addr, loopback, sizeof loopback) != 0;
+}
+
+static void peer_read(const struct sockaddr_storage *from, struct address *peer) {
+    memset(peer, 0, sizeof *peer);
+    if (from->ss_family == AF_INET) {
+        peer->bytes[10] = peer->bytes[11] = 0xFF;
+        memcpy(peer->bytes + 12, &((const struct sockaddr_in *)from)->sin_addr, 4);
+    } else if (from->ss_family == AF_INET6) {
+        memcpy(peer->bytes, &((const struct sockaddr_in6 *)from)->sin6_addr, 16);
+    }
+}
+
+int wire_accept(const struct wire *wire, struct address *peer) {
     wick_assert(wire->kind == WIRE_TCP || wire->kind == WIRE_UNIX);
-    int fd = accept4(wire->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
+    socklen_t length = sizeof from;
+    int fd = accept4(wire->fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return fd;
+    peer_read(&from, peer);
     int bytes = SEND_BUFFER_BYTES;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     if (wire->kind != WIRE_TCP) return fd;

@@ -10,6 +10,7 @@
 
 #include "base/config.h"
 #include "base/fault.h"
+#include "wire/backoff.h"
 
 enum { WIRE_CLIENTS_MAX = 64, WIRE_NAME_BYTES = 128 };
 
@@ -26,8 +27,12 @@ struct wire {
  * the reason. Descriptors are non-blocking and close on exec. */
 bool wire_open(struct wire *wire, const char *spec, struct fault *fault);
 
-/* The next connection of a TCP or UNIX wire, ready for use; -1: none, errno says why. */
-int wire_accept(const struct wire *wire);
+/* Is the spec a TCP address that other machines could reach? */
+bool wire_is_exposed(const char *spec);
+
+/* The next connection of a TCP or UNIX wire, ready for use; -1: none, errno says why. *peer: who,
+ * on TCP. */
+int wire_accept(const struct wire *wire, struct address *peer);
 
 /* No more will be written to this connection; what was written is still delivered. */
 void wire_shutdown(int fd);

@@ -16,6 +16,7 @@ import time
 import harness
 from client import StreamClient
 from harness import ROOT, Skip, check, options, work_path
+from keyed import KEY, KeyedClient, Refused
 
 SCRIPT = os.path.join(ROOT, "images", "qemu.sh")
 
@@ -60,6 +61,13 @@ def image_make(init, name, kernel="debian"):
             raise Skip(f"no kernel package: {done.stderr.strip().splitlines()[-1]}")
         check(done.returncode == 0, "images/image.sh:", done.stderr)
     return os.path.join(out, "vmlinuz"), os.path.join(out, "initramfs")
+
+
+def key_file():
+    path = work_path("key")
+    with open(path, "w") as f:
+        f.write(KEY + "\n")
+    return path
 
 
 def need_qemu():
@@ -187,7 +195,7 @@ class Machine:
         self.argv = [SCRIPT, "--accel", "tcg", "--cpu", CPU, "--cpus", str(cpus),
                      "--port", str(self.port), "--wire", f"unix:{wires['hvc']}",
                      "--serial", f"unix:{wires['serial']}", "--log", f"file:{self.log_path}",
-                     "--monitor", f"unix:{wires['qmp']}"]
+                     "--monitor", f"unix:{wires['qmp']}", "--key", key_file()]
         if disk:
             self.argv += ["--disk", "--disk-image", disk]
         else:
@@ -251,13 +259,11 @@ class Machine:
 
     def connect(self, seconds=30):
         """A client over TCP. QEMU accepts before the guest listens, and then hangs up."""
-        from client import Client
-
         end = time.monotonic() + seconds
         while True:
             try:
-                return Client(self.tcp, timeout=60)
-            except (OSError, EOFError):
+                return KeyedClient(self.tcp, timeout=60)
+            except (OSError, EOFError, Refused):
                 if time.monotonic() > end or self.process.poll() is not None:
                     raise
                 time.sleep(0.1)

@@ -5,6 +5,7 @@ import struct
 
 import harness
 from harness import check, check_equal, test
+from keyed import KEY
 from machine import BOOT_S, Machine
 
 TEST_S = BOOT_S + 45
@@ -34,6 +35,7 @@ def ipv6_sources(path):
 def an_address_comes_by_dhcp_and_a_link_local_one_is_there():
     path, extra = dump_options("frames")
     with Machine(".ip=dhcp", ".listen=tty:/dev/hvc0", ".listen=tcp:0.0.0.0:7411",
+                 f".key={KEY}", ".log=debug",
                  extra=extra) as machine:
         machine.wait_ready()
         machine.wait_log(r"wick.* net .*address=10\.0\.2\.15/24", 30)
@@ -41,6 +43,8 @@ def an_address_comes_by_dhcp_and_a_link_local_one_is_there():
             health = c.health()
         check_equal(health["status"], "ready")
         check("notice" not in health, health)
+        log = b"".join(reply.line for reply in machine.hvc.ask("LOG lines=200"))
+        check(KEY.encode() not in log, "the key is in the log")
         # The address that the kernel makes of 52:54:00:12:34:56, in use (RFC 4291, appendix A).
         own = "fe80::5054:ff:fe12:3456"
         harness.eventually(lambda: own in ipv6_sources(path), 20, f"a packet from {own}")

@@ -60,9 +60,15 @@ class Client:
             self.socket.connect(rest)
         else:
             host, _, port = rest.rpartition(":")
+            if self.connect_from():
+                self.socket.bind(self.connect_from())
             self.socket.connect((host, int(port)))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.greeting = self.read()
+
+    def connect_from(self):
+        """Our own address, for those who care."""
+        return None
 
     def __enter__(self):
         return self

@@ -230,3 +230,23 @@ Test(boot_log, a_first_line_that_lost_its_beginning_is_left_out) {
     cr_assert_str_eq(tidy("no line at all"), "");
     cr_assert_str_eq(tidy(""), "");
 }
+
+static const char *masked(const char *text) {
+    static char copy[256];
+    strcpy(copy, text);
+    kernel_log_mask(copy, strlen(copy));
+    return copy;
+}
+
+Test(boot_log, keys_of_the_command_line_are_masked_and_nothing_else) {
+    cr_expect_str_eq(
+        masked("Kernel command line: quiet wick.key=abc wick.slots=4 panic=-1\nkey=1\n"),
+        "Kernel command line: quiet wick.key=*** wick.slots=4 panic=-1\nkey=1\n");
+    cr_expect_str_eq(masked("wick.observer-key=12 wick.observer_key=\"12\" x"),
+                     "wick.observer-key=** wick.observer_key=**** x");
+    cr_expect_str_eq(masked("Unknown parameters \"wick.key=12 a\""),
+                     "Unknown parameters \"wick.key=** a\"");
+    cr_expect_str_eq(masked("wick.key="), "wick.key=");
+    cr_expect_str_eq(masked("wick.key=end"), "wick.key=***");
+    cr_expect_str_eq(masked("=key= wick.listen=tcp:key=7"), "=key= wick.listen=tcp:key=7");
+}
