@@ -203,15 +203,15 @@ int cuEventDestroy_v2(struct cu_event *event) {
 /* The machine has one text for all its findings; these are the numbers a GPU would give. */
 static int finding_result(const char *text) {
     static const struct {
-        const char *word;
+        const char *words;
         int result;
-    } words[] = {
-        {"align", CUDA_ERROR_MISALIGNED_ADDRESS},
-        {"trap", CUDA_ERROR_LAUNCH_FAILED},
-        {"limit", CUDA_ERROR_LAUNCH_TIMEOUT},
+    } findings[] = {
+        {"misaligned", CUDA_ERROR_MISALIGNED_ADDRESS},
+        {"exceeds its limit", CUDA_ERROR_LAUNCH_TIMEOUT},
+        {", trap, block", CUDA_ERROR_LAUNCH_FAILED},
     };
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strstr(text, words[i].word)) return words[i].result;
+    for (size_t i = 0; i < sizeof findings / sizeof *findings; i++)
+        if (strstr(text, findings[i].words)) return findings[i].result;
     return CUDA_ERROR_ILLEGAL_ADDRESS;
 }
 

@@ -88,7 +88,9 @@ static struct cuda_api api;
     "  ret;\n"                                                                                     \
     "}\n"
 
-static const char kernels[] = HEAD ADD_ONE SPIN POKE;
+#define TRAP ".visible .entry trap_at_once(.param .u64 unused) {\n  trap;\n  ret;\n}\n"
+
+static const char kernels[] = HEAD ADD_ONE SPIN POKE TRAP;
 
 // --- what many tests begin with
 // -------------------------------------------------------------------
@@ -605,6 +607,20 @@ static void a_misaligned_access_has_its_own_number(void) {
     WANT_RESULT(CUDA_ERROR_MISALIGNED_ADDRESS, api.cuCtxSynchronize());
 }
 
+static void a_trap_has_its_own_number(void) {
+    struct cu_function *trap;
+    begin_with_kernels();
+    OK(api.cuModuleGetFunction(&trap, module, "trap_at_once"));
+    OK(launch_one(trap, 0, NULL));
+    WANT_RESULT(CUDA_ERROR_LAUNCH_FAILED, api.cuCtxSynchronize());
+}
+
+static void a_kernel_that_never_ends_meets_its_limit(void) {
+    begin_with_kernels();
+    OK(launch_one(spin, device_pointer(pinned_words(1)), NULL));
+    WANT_RESULT(CUDA_ERROR_LAUNCH_TIMEOUT, api.cuCtxSynchronize());
+}
+
 static void the_second_kernel_fails_on_demand(void) {
     begin_with_kernels();
     const uint64_t data = words_on_device(1, 0);
@@ -694,6 +710,8 @@ static const struct test {
     TEST(what_does_not_belong_in_a_capture_spoils_it),
     TEST(a_bad_access_poisons_the_context),
     TEST(a_misaligned_access_has_its_own_number),
+    TEST(a_trap_has_its_own_number),
+    TEST_WITH(a_kernel_that_never_ends_meets_its_limit, "WICK_PTX_STEPS=100000"),
     TEST_WITH(the_second_kernel_fails_on_demand, "WICK_PTX_FAULT=kernel#2=error:719"),
     TEST_WITH(cu_init_fails_on_demand, "WICK_PTX_FAULT=cuInit=error:3"),
     TEST_WITH(without_a_device_cu_init_fails, "WICK_PTX_DEVICES=0"),

@@ -11,7 +11,7 @@ import sys
 
 from float_vectors import approximate_vectors, convert_vectors, float_vectors, half_vectors
 from integer_vectors import integer_vectors
-from tensor_vectors import async_vectors, matrix_vectors, mma_vectors
+from tensor_vectors import async_vectors, matrix_vectors, mma_vectors, movmatrix_vectors
 from vector import module_text
 from warp_vectors import warp_vectors
 
@@ -24,15 +24,18 @@ MODULES = {
     "integer": integer_vectors,
     "matrix": matrix_vectors,
     "mma": mma_vectors,
+    "movmatrix": movmatrix_vectors,
     "warp": warp_vectors,
 }
+VERSIONS = {"movmatrix": "7.8"}  # of PTX; 7.0 brought compute capability 8.0
 
 
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     different = 0
     for name, make in MODULES.items():
-        for suffix, text in zip((".ptx", ".txt"), module_text(name, make())):
+        for suffix, text in zip((".ptx", ".txt"), module_text(name, make(),
+                                                             VERSIONS.get(name, "7.0"))):
             path = os.path.join(here, name + suffix)
             if "--check" in sys.argv:
                 with open(path) as file:

@@ -251,6 +251,17 @@ def ldmatrix(matrices, trans):
     return Vector(name, body, words + [offsets], out, shared=12 * 4 * LANES, about=opcode)
 
 
+def movmatrix_vectors():
+    opcode = "movmatrix.sync.aligned.m8n8.trans.b16"
+    pick = chooser(opcode)
+    element = [[pick.getrandbits(16) for _ in range(8)] for _ in range(8)]
+    source = [element[l // 4][2 * (l % 4)] | element[l // 4][2 * (l % 4) + 1] << 16
+              for l in range(LANES)]
+    out = [element[2 * (l % 4)][l // 4] | element[2 * (l % 4) + 1][l // 4] << 16
+           for l in range(LANES)]
+    return [Vector("movmatrix", f"{opcode} %d0, %a0;", [source], [out], about=opcode)]
+
+
 def matrix_vectors():
     return [ldmatrix(n, trans) for n in (1, 2, 4) for trans in (False, True)]
 

@@ -60,10 +60,10 @@ def hexadecimal(words):
             for i in range(0, len(words), PER_LINE)]
 
 
-def module_text(name, vectors):
-    """(the PTX, the vectors) of one pair of files."""
+def module_text(name, vectors, version="7.0"):
+    """(the PTX, the vectors) of one pair of files. version: the oldest PTX that has all of it."""
     ptx = (f"// Test vectors, module {name}: written by derive.py.\n"
-           ".version 7.0\n.target sm_80\n.address_size 64\n\n")
+           f".version {version}\n.target sm_80\n.address_size 64\n\n")
     ptx += "\n".join(v.ptx() for v in vectors)
     text = (f"# Test vectors for {name}.ptx, written by derive.py.\n"
             "# Source: derived from the PTX ISA document, not yet recorded on a GPU.\n\n")
