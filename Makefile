@@ -70,9 +70,11 @@ MAIN_SRC := $(wildcard src/main.c)
 BOOT_SRC := $(sort $(wildcard boot/*.c))
 LAB_SRC  := $(sort $(wildcard host/lab/*.c))
 CTL_SRC  := $(sort $(wildcard host/wickctl/*.c))
+SHOW_SRC := $(sort $(wildcard host/show/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 # What the unit tests test of the tools.
-HOST_PURE := host/lab/keys.c
+HOST_PURE := $(SHOW_SRC) host/lab/keys.c $(addprefix host/wickctl/,chat_style.c conversation.c \
+             editor.c history.c json.c profile_file.c text.c)
 
 musl_objects  = $(patsubst %.c,$(BUILD)/obj/musl/%.o,$(1))
 debug_objects = $(patsubst %.c,$(BUILD)/obj/debug/%.o,$(1))
@@ -118,11 +120,11 @@ $(BUILD)/wick: $(call musl_objects,$(MAIN_SRC) $(LIB_SRC) $(BOOT_SRC)) linker/wi
 	$(call say,LD,$@)
 	$(Q)$(MUSL_CC) $(LDFLAGS_WICK) $(filter %.o,$^) $(LDLIBS) -o $@
 
-$(BUILD)/wick-lab: $(call musl_objects,$(LAB_SRC)) $(BUILD)/obj/musl/libwick.a
+$(BUILD)/wick-lab: $(call musl_objects,$(LAB_SRC) $(SHOW_SRC)) $(BUILD)/obj/musl/libwick.a
 	$(call say,LD,$@)
 	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
 
-$(BUILD)/wickctl: $(call musl_objects,$(CTL_SRC)) $(BUILD)/obj/musl/libwick.a
+$(BUILD)/wickctl: $(call musl_objects,$(CTL_SRC) $(SHOW_SRC)) $(BUILD)/obj/musl/libwick.a
 	$(call say,LD,$@)
 	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
 
@@ -130,8 +132,8 @@ $(BUILD)/wickctl: $(call musl_objects,$(CTL_SRC)) $(BUILD)/obj/musl/libwick.a
 debug: $(addprefix $(BUILD)/debug/,$(PROGRAMS)) ## build all three with glibc, ASan and UBSan in build/debug
 
 $(BUILD)/debug/wick: $(call debug_objects,$(MAIN_SRC))
-$(BUILD)/debug/wick-lab: $(call debug_objects,$(LAB_SRC))
-$(BUILD)/debug/wickctl: $(call debug_objects,$(CTL_SRC))
+$(BUILD)/debug/wick-lab: $(call debug_objects,$(LAB_SRC) $(SHOW_SRC))
+$(BUILD)/debug/wickctl: $(call debug_objects,$(CTL_SRC) $(SHOW_SRC))
 $(BUILD)/debug/%: $(BUILD)/obj/debug/libwick.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -176,7 +178,7 @@ bench-boot: deps-check all ## measure power-on to READY in QEMU against an init 
 	$(Q)BUILD=$(BUILD) tests/qemu/boot_time.py
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
-FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(UNIT_SRC) \
+FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(SHOW_SRC) $(UNIT_SRC) \
              $(wildcard src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
 LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
 

@@ -2,12 +2,21 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "show/progress.h"
 #include "wire/frame.h"
+
+const char *call_param_get(const struct call *call, const char *name) {
+    for (size_t i = 0; i < call->n_params; i++)
+        if (strcmp(call->param[i].name, name) == 0) return call->param[i].value;
+    return NULL;
+}
 
 bool call_param_set(struct call *call, const char *name, const char *value) {
     size_t at = call->n_params;
@@ -27,39 +36,88 @@ bool call_param_set(struct call *call, const char *name, const char *value) {
     return true;
 }
 
+/* All of a descriptor. */
+static enum ctl_exit input_read(int fd, const char *name, char *input, size_t size,
+                                size_t *length) {
+    *length = 0;
+    while (*length < size) {
+        ssize_t got = read(fd, input + *length, size - *length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            fprintf(stderr, "wickctl: cannot read %s: %s\n", name, strerror(errno));
+            return CTL_USAGE;
+        }
+        if (got == 0) return CTL_OK;
+        *length += (size_t)got;
+    }
+    fprintf(stderr, "wickctl: %s has more than %d bytes, the most a prompt may have\n", name,
+            ENGINE_TEXT_MAX);
+    return CTL_USAGE;
+}
+
 enum ctl_exit call_text_read(const struct call *call, const char **text, size_t *length) {
     static char input[ENGINE_TEXT_MAX + 1];
-    if (call->text && strcmp(call->text, "-") != 0) {
-        *text = call->text;
-        *length = strlen(call->text);
-        return CTL_OK;
+    bool from_stdin = !call->text || strcmp(call->text, "-") == 0;
+    *text = call->text;
+    *length = call->text ? strlen(call->text) : 0;
+    if (call->file && call->text) {
+        fprintf(stderr, "wickctl: a text and --file; give one of them\n");
+        return CTL_USAGE;
     }
-    if (!call->text && isatty(STDIN_FILENO)) {
+    if (!call->file && !from_stdin) return CTL_OK;
+    if (!call->file && !call->text && isatty(STDIN_FILENO)) {
         fprintf(stderr, "wickctl: no text given; write it after the command, or pipe it in\n");
         return CTL_USAGE;
     }
-    size_t n = 0;
-    while (n < sizeof input) {
-        ssize_t got = read(STDIN_FILENO, input + n, sizeof input - n);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) {
-            fprintf(stderr, "wickctl: cannot read stdin: %s\n", strerror(errno));
+    *text = input;
+    if (call->file) {
+        int fd = open(call->file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            fprintf(stderr, "wickctl: cannot open %s: %s\n", call->file, strerror(errno));
             return CTL_USAGE;
         }
-        if (got == 0) break;
-        n += (size_t)got;
+        enum ctl_exit status = input_read(fd, call->file, input, sizeof input, length);
+        close(fd);
+        return status;
     }
-    if (n == sizeof input) {
-        fprintf(stderr,
-                "wickctl: the text on stdin is longer than %d bytes, the most a prompt "
-                "may have\n",
-                ENGINE_TEXT_MAX);
-        return CTL_USAGE;
+    enum ctl_exit status = input_read(STDIN_FILENO, "stdin", input, sizeof input, length);
+    if (status == CTL_OK && *length > 0 && input[*length - 1] == '\n') (*length)--;
+    return status;
+}
+
+/* HEALTH until the model is loaded. */
+static enum ctl_exit ready_wait(struct session *session, double wait_s) {
+    enum { POLL_MS = 100 };
+    struct progress progress;
+    enum ctl_exit status;
+    progress_begin(&progress, "loading", NULL);
+    for (double waited_s = 0;; waited_s += POLL_MS / 1e3) {
+        struct reply health;
+        status = health_ask(session, &health);
+        const char *state = status == CTL_OK ? reply_value(&health, "status", "?") : "";
+        if (strcmp(state, "loading") != 0) break;
+        if (waited_s >= wait_s) {
+            progress_end(&progress);
+            fprintf(stderr, "wickctl: %s is loading, not ready after %.0f s; try again later\n",
+                    session->address, wait_s);
+            return CTL_SERVER_ERROR;
+        }
+        progress_tell(&progress, strtod(reply_value(&health, "percent", "0"), NULL), 100);
+        char *line;
+        enum link_status waiting = link_read(&session->link, -1, POLL_MS, &line);
+        if (waiting == LINK_INTERRUPT) status = CTL_CANCELLED;
+        if (waiting == LINK_CLOSED) status = session_lost(session);
+        if (status != CTL_OK) break;
     }
-    if (n > 0 && input[n - 1] == '\n') n--;
-    *text = input;
-    *length = n;
-    return CTL_OK;
+    progress_end(&progress);
+    return status;
+}
+
+enum ctl_exit call_open(const struct call *call, struct session *session, double wait_s) {
+    if (call->wait_s != CALL_NO_WAIT) wait_s = call->wait_s;
+    enum ctl_exit status = session_open(session, call->address, (int)(wait_s * 1e3));
+    if (status != CTL_OK || wait_s <= 0) return status;
+    return ready_wait(session, wait_s);
 }
 
 /* VERB tag name=value ... into line. Returns its length, 0 when it does not fit. */

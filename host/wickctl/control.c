@@ -18,7 +18,7 @@ static void progress_print(const struct call *call, struct reply *reply) {
 /* Sends the verb and reads until the code that ends it. */
 static enum ctl_exit last_wait(struct call *call, struct session *session, const char *verb,
                                int last) {
-    enum ctl_exit status = session_open(session, call->address, 0);
+    enum ctl_exit status = call_open(call, session, 0);
     if (status != CTL_OK) return status;
     link_catch_interrupt();
     if (!link_print(&session->link, "%s", verb)) return session_lost(session);

@@ -6,25 +6,32 @@
 
 #include "token/utf8.h"
 
-void json_text(const char *bytes, size_t length) {
-    putchar('"');
+void json_text_add(struct text *out, const char *bytes, size_t length) {
+    char escape[16];
+    text_add(out, "\"", 1);
     for (size_t i = 0; i < length;) {
-        uint32_t code_point;
-        size_t n = utf8_decode(bytes + i, length - i, &code_point);
-        if (code_point == UTF8_BAD) {
-            fputs("\\ufffd", stdout);
-        } else if (code_point == '"' || code_point == '\\') {
-            printf("\\%c", (char)code_point);
-        } else if (code_point == '\n') {
-            fputs("\\n", stdout);
-        } else if (code_point < 0x20 || code_point == 0x7f) {
-            printf("\\u%04x", code_point);
-        } else {
-            fwrite(bytes + i, 1, n, stdout);
-        }
+        uint32_t c;
+        size_t n = utf8_decode(bytes + i, length - i, &c);
+        if (c == UTF8_BAD)
+            text_add_string(out, "\\ufffd");
+        else if (c == '"' || c == '\\')
+            text_add(out, c == '"' ? "\\\"" : "\\\\", 2);
+        else if (c == '\n')
+            text_add_string(out, "\\n");
+        else if (c < 0x20 || c == 0x7f)
+            text_add(out, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)c));
+        else
+            text_add(out, bytes + i, n);
         i += n;
     }
-    putchar('"');
+    text_add(out, "\"", 1);
+}
+
+void json_text(const char *bytes, size_t length) {
+    static struct text text;
+    text_clear(&text);
+    json_text_add(&text, bytes, length);
+    fwrite(text.bytes, 1, text.length, stdout);
 }
 
 /* The number grammar of RFC 8259, which is narrower than strtod's. */

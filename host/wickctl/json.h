@@ -6,8 +6,10 @@
 #include <stddef.h>
 
 #include "reply.h"
+#include "text.h"
 
-/* Text as a JSON string; bytes that are not UTF-8 become U+FFFD. */
+/* Text as a JSON string, to a text or to stdout; bytes that are not UTF-8 become U+FFFD. */
+void json_text_add(struct text *out, const char *bytes, size_t length);
 void json_text(const char *bytes, size_t length);
 
 /* An item's value: a number, true or false where the name is known to be such, else a string. */

@@ -101,7 +101,7 @@ void health_print(const struct reply *reply) {
 
 enum ctl_exit health_command(struct call *call, struct session *session) {
     struct reply reply;
-    enum ctl_exit status = session_open(session, call->address, 0);
+    enum ctl_exit status = call_open(call, session, 0);
     if (status == CTL_OK) status = health_ask(session, &reply);
     if (status != CTL_OK) return status;
     static struct facts facts;
@@ -119,7 +119,7 @@ enum ctl_exit health_command(struct call *call, struct session *session) {
 enum ctl_exit info_command(struct call *call, struct session *session) {
     static struct facts facts;
     struct reply reply;
-    enum ctl_exit status = session_open(session, call->address, 0);
+    enum ctl_exit status = call_open(call, session, 0);
     if (status == CTL_OK) status = session_ask(session, "INFO", &reply);
     while (status == CTL_OK) {
         if (reply_split(&reply)) facts_add(&facts, &reply);
@@ -136,7 +136,7 @@ enum ctl_exit info_command(struct call *call, struct session *session) {
 
 enum ctl_exit metrics_command(struct call *call, struct session *session) {
     struct reply reply;
-    enum ctl_exit status = session_open(session, call->address, 0);
+    enum ctl_exit status = call_open(call, session, 0);
     if (status == CTL_OK) status = session_ask(session, "METRICS", &reply);
     while (status == CTL_OK) {
         if (reply.more) puts(reply.rest);
@@ -162,7 +162,7 @@ enum ctl_exit tokenize_command(struct call *call, struct session *session) {
     size_t length;
     struct reply reply;
     enum ctl_exit status = call_text_read(call, &text, &length);
-    if (status == CTL_OK) status = session_open(session, call->address, 0);
+    if (status == CTL_OK) status = call_open(call, session, 0);
     if (status == CTL_OK) status = call_send(call, session, "TOKENIZE", QUERY_TAG, text, length);
     if (status != CTL_OK) return status;
     bool first = true;
@@ -220,7 +220,7 @@ enum ctl_exit detokenize_command(struct call *call, struct session *session) {
         free(ids);
         return CTL_USAGE;
     }
-    status = session_open(session, call->address, 0);
+    status = call_open(call, session, 0);
     if (status == CTL_OK) status = call_send_staged(call, session, "DETOKENIZE", QUERY_TAG, ids, n);
     free(ids);
     char *text = NULL;
@@ -239,7 +239,7 @@ enum ctl_exit detokenize_command(struct call *call, struct session *session) {
 }
 
 enum ctl_exit ping_command(struct call *call, struct session *session) {
-    enum ctl_exit status = session_open(session, call->address, 0);
+    enum ctl_exit status = call_open(call, session, 0);
     if (status != CTL_OK) return status;
     struct timespec begin, end;
     struct reply reply;

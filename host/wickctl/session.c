@@ -69,11 +69,23 @@ enum ctl_exit session_refused(struct session *session, struct reply *reply) {
     return result;
 }
 
+/* The next line; in slices where somebody wants to show that time passes. */
+static enum link_status line_wait(struct session *session, int timeout_ms, char **line) {
+    enum { SLICE_MS = 100 };
+    while (session->idle && (timeout_ms < 0 || timeout_ms > SLICE_MS)) {
+        enum link_status status = link_read(&session->link, -1, SLICE_MS, line);
+        if (status != LINK_TIMEOUT) return status;
+        session->idle(session->idle_context);
+        if (timeout_ms > 0) timeout_ms -= SLICE_MS;
+    }
+    return link_read(&session->link, -1, timeout_ms, line);
+}
+
 enum ctl_exit session_reply(struct session *session, unsigned tag, int timeout_ms,
                             struct reply *reply) {
     for (;;) {
         char *line;
-        switch (link_read(&session->link, -1, timeout_ms, &line)) {
+        switch (line_wait(session, timeout_ms, &line)) {
         case LINK_INTERRUPT:
             return CTL_CANCELLED;
         case LINK_TIMEOUT:

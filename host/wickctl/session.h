@@ -28,7 +28,10 @@ struct session {
     struct link link;
     const char *address;
     const struct mac_key *key; /* log in with it on TCP, or not at all; NULL: none */
-    bool json;                 /* errors go to stdout as objects, too */
+    bool json; /* errors go to stdout as objects, too */
+    /* Called about ten times a second while session_reply waits, if set. */
+    void (*idle)(void *context);
+    void *idle_context;
 };
 
 /* Connects and reads the greeting. wait_ms: how long to try again while nobody listens. */
