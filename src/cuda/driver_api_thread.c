@@ -44,7 +44,6 @@ int64_t cuda_lookup_thread(void *context) {
     if (version != NULL) {
         int result = version(&job->version);
         if (result != CUDA_SUCCESS) return result;
-        if (job->version < CUDA_VERSION_MIN) return CUDA_SUCCESS;
     }
     struct cuda_resolver resolver;
     *(void **)(void *)&resolver.newer = symbol_of(job, "cuGetProcAddress_v2");

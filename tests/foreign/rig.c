@@ -93,6 +93,15 @@ static void step_call(const char *text) {
     }
 }
 
+/* Jobs that take 5 ms: the answer must wake us, not the next look at the thread. */
+static void step_naps(void) {
+    int64_t result = 0;
+    uint64_t start = clock_ns();
+    for (int i = 0; i < 10; i++) call("toy_nap", 5000, &result);
+    uint64_t took_ms = (clock_ns() - start) / 1000000;
+    say(took_ms < 350 ? "woken" : "woken late: %llu ms", (unsigned long long)took_ms);
+}
+
 /* Nothing that is asked of a dead driver may block or crash. */
 static void step_dead(void) {
     int64_t result;
@@ -245,44 +254,76 @@ static atomic_int released;
 /* A thread that was there before the sandbox, and does something when it is let go. */
 static void *thread_wait(void *context) {
     while (!atomic_load(&released)) sched_yield();
-    return ((void *(*)(void *))context)((void *)8);
+    return ((void *(*)(void *))(uintptr_t)context)((void *)8);
 }
 
+static void step_alive(void) {
+    say("alive");
+}
+
+/* Sleeps that the sandbox allows. */
+static void step_rest(void) {
+    poll(NULL, 0, 50);
+}
+
+static void step_map(void) {
+    thread_map(NULL);
+}
+
+static void step_crash(void) {
+    thread_crash((void *)8);
+}
+
+static void step_thread_map(void) {
+    pthread_create(&waiting, NULL, thread_wait, (void *)(uintptr_t)thread_map);
+}
+
+static void step_thread_crash(void) {
+    pthread_create(&waiting, NULL, thread_wait, (void *)(uintptr_t)thread_crash);
+}
+
+static void step_release(void) {
+    atomic_store(&released, 1);
+    poll(NULL, 0, 200);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} steps[] = {
+    {"dead", step_dead},
+    {"naps", step_naps},
+    {"masks", step_masks},
+    {"reap", step_reap},
+    {"sandbox", step_sandbox},
+    {"no-clocks", step_no_clocks},
+    {"api", step_api},
+    {"alive", step_alive},
+    {"rest", step_rest},
+    {"map", step_map},
+    {"crash", step_crash},
+    {"abort", abort},
+    {"thread-map", step_thread_map},
+    {"thread-crash", step_thread_crash},
+    {"release", step_release},
+};
+
 static void step(const char *text) {
-    if (strchr(text, '=') != NULL && strncmp(text, "toy_", 4) == 0)
+    if (strncmp(text, "toy_", 4) == 0) {
         step_call(text);
-    else if (strncmp(text, "stress=", 7) == 0)
-        step_stress(strtol(text + 7, NULL, 0));
-    else if (strcmp(text, "dead") == 0)
-        step_dead();
-    else if (strcmp(text, "masks") == 0)
-        step_masks();
-    else if (strcmp(text, "reap") == 0)
-        step_reap();
-    else if (strcmp(text, "sandbox") == 0)
-        step_sandbox();
-    else if (strcmp(text, "no-clocks") == 0)
-        step_no_clocks();
-    else if (strcmp(text, "api") == 0)
-        step_api();
-    else if (strcmp(text, "alive") == 0)
-        say("alive");
-    else if (strcmp(text, "map") == 0)
-        thread_map(NULL);
-    else if (strcmp(text, "crash") == 0)
-        thread_crash((void *)8);
-    else if (strcmp(text, "abort") == 0)
-        abort();
-    else if (strncmp(text, "thread-", 7) == 0) {
-        void *(*work)(void *) = text[7] == 'm' ? thread_map : thread_crash;
-        pthread_create(&waiting, NULL, thread_wait, *(void **)(void *)&work);
-    } else if (strcmp(text, "release") == 0) {
-        atomic_store(&released, 1);
-        poll(NULL, 0, 200); /* a sleep that the sandbox allows */
-    } else {
-        say("no step %s", text);
-        exit(2);
+        return;
     }
+    if (strncmp(text, "stress=", 7) == 0) {
+        step_stress(strtol(text + 7, NULL, 0));
+        return;
+    }
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        if (strcmp(text, steps[i].name) != 0) continue;
+        steps[i].run();
+        return;
+    }
+    say("no step %s", text);
+    exit(2);
 }
 
 int main(int argc, char **argv) {

@@ -52,6 +52,11 @@ long toy_add(long n) {
     return n + 1;
 }
 
+long toy_nap(long us) {
+    usleep((useconds_t)us);
+    return us;
+}
+
 /* --- what may happen ------------------------------------------------------------------------ */
 
 long toy_abort(long n) {
