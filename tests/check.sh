@@ -13,6 +13,7 @@ for suite in tests/*/run.sh tests/*/run.py; do
     name=$(basename "$(dirname "$suite")")
     log=$logs/$name.log
     printf '== %s\n' "$name"
+    began=$(date +%s)
     case $suite in
     *.py) runner=python3 ;;
     *) runner=sh ;;
@@ -28,7 +29,9 @@ $counts
 END
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    table="$table$(printf '  %-12s %6d passed %5d failed %5d skipped' "$name" "$p" "$f" "$s")
+    row=$(printf '  %-12s %6d passed %5d failed %5d skipped %5d s' "$name" "$p" "$f" "$s" \
+        $(($(date +%s) - began)))
+    table="$table$row
 "
 done
 
