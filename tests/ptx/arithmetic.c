@@ -18,13 +18,20 @@
 /* --- execution -------------------------------------------------------------------------------- */
 
 static void blend(void *to, const void *from, unsigned bytes, uint32_t mask) {
+    uint32_t *words = to;
+    uint64_t *longs = to;
+    for (uint32_t m = mask; bytes == 4 && m; m &= m - 1)
+        words[lane_first(m)] = ((const uint32_t *)from)[lane_first(m)];
+    for (uint32_t m = mask; bytes == 8 && m; m &= m - 1)
+        longs[lane_first(m)] = ((const uint64_t *)from)[lane_first(m)];
+    if (bytes >= 4) return;
     for (uint32_t m = mask; m; m &= m - 1) {
         unsigned at = (unsigned)lane_first(m) * bytes;
         memcpy((uint8_t *)to + at, (const uint8_t *)from + at, bytes);
     }
 }
 
-static enum step execute_compute(struct warp *w, const struct instruction *in, uint32_t mask) {
+enum step arithmetic_execute(struct warp *w, const struct instruction *in, uint32_t mask) {
     const void *s[4];
     for (int i = 0; i < in->source_count; i++) s[i] = warp_row(w, &in->s[i]);
     if (in->d.sink) return STEP_NEXT;
@@ -41,7 +48,7 @@ static enum step execute_compute(struct warp *w, const struct instruction *in, u
 
 static enum step execute_controlled(struct warp *w, const struct instruction *in, uint32_t mask) {
     _mm_setcsr(in->float_control);
-    enum step step = execute_compute(w, in, mask);
+    enum step step = arithmetic_execute(w, in, mask);
     _mm_setcsr(MXCSR_DEFAULT);
     return step;
 }
@@ -69,7 +76,7 @@ static enum step execute_division(struct warp *w, const struct instruction *in, 
     for (uint32_t m = mask; m; m &= m - 1)
         if (memcmp(divisors + (unsigned)lane_first(m) * in->s[1].bytes, zero, in->s[1].bytes) == 0)
             return warp_fault(w, in, lane_first(m), "division by zero");
-    return execute_compute(w, in, mask);
+    return arithmetic_execute(w, in, mask);
 }
 
 /* --- decoding --------------------------------------------------------------------------------- */
@@ -165,7 +172,7 @@ bool arithmetic_decode(struct decoder *d) {
     arithmetic_operands(d, o);
     struct instruction *in = d->in;
     in->compute = o->compute;
-    in->execute = execute_compute;
+    in->execute = arithmetic_execute;
     if (m & LANES_DIVIDES) in->execute = execute_division;
     bool flush = g.ftz && m & LANES_FTZ;
     if (flush || (g.directed && m & LANES_ROUND)) {

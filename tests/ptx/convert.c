@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tests/ptx/families.h"
+#include "tests/ptx/lanes.h"
 #include "tests/ptx/number.h"
 #include "tests/ptx/warp.h"
 
@@ -11,7 +12,8 @@ struct conversion {
     enum rounding rounding;
     bool integral; /* a floating value is rounded to an integral one */
     bool ftz, sat, relu;
-    const struct format *format; /* of the result */
+    const struct format *format;    /* of the result */
+    compute_function *read, *write; /* integers among themselves */
 };
 
 static const struct format *format_of(enum type type) {
@@ -123,6 +125,24 @@ static enum step execute_convert(struct warp *w, const struct instruction *in, u
     return STEP_NEXT;
 }
 
+static enum step execute_convert_integer(struct warp *w, const struct instruction *in,
+                                         uint32_t mask) {
+    const struct conversion *c = in->detail;
+    _Alignas(64) uint64_t wide[LANES];
+    _Alignas(64) uint8_t result[LANES * 8];
+    const void *a = warp_row(w, &in->s[0]), *source = wide;
+    if (in->d.sink) return STEP_NEXT;
+    uint8_t *d = warp_row(w, &in->d);
+    c->read(wide, &a);
+    bool whole = (mask | ~w->live) == ALL_LANES;
+    c->write(whole ? d : result, &source);
+    for (uint32_t m = whole ? 0 : mask; m; m &= m - 1) {
+        unsigned at = (unsigned)lane_first(m) * in->d.bytes;
+        memcpy(d + at, result + at, in->d.bytes);
+    }
+    return STEP_NEXT;
+}
+
 /* Two F32 into one register; the first is the upper half. */
 static enum step execute_convert_pair(struct warp *w, const struct instruction *in, uint32_t mask) {
     const struct conversion *c = in->detail;
@@ -193,6 +213,27 @@ static void decode_pack(struct decoder *d, struct conversion *c) {
     in->execute = execute_convert_pack;
 }
 
+/* Takes a function made for the conversion where there is one. */
+static void decode_fast(struct decoder *d, struct conversion *c) {
+    struct instruction *in = d->in;
+    bool plain = !c->ftz && !c->sat && !c->relu && !in->d.sink;
+    bool rounding = c->rounding == ROUND_NEAREST || (c->integral && c->rounding == ROUND_ZERO);
+    if (!plain || !rounding) return;
+    if (!c->format && !type_is_float(c->from)) {
+        c->read = lanes_integer_step(c->from, in->s[0].bytes, false);
+        c->write = lanes_integer_step(c->to, in->d.bytes, true);
+        if (c->read && c->write) in->execute = execute_convert_integer;
+        return;
+    }
+    compute_function *compute = lanes_convert_find(c->to, in->d.bytes, c->from, in->s[0].bytes,
+                                                   c->integral, c->rounding == ROUND_NEAREST);
+    if (!compute) return;
+    in->compute = compute;
+    in->source_count = in->execute == execute_convert_pair ? 2 : 1;
+    in->result_bytes = in->d.bytes;
+    in->execute = arithmetic_execute;
+}
+
 static void decode_cvt(struct decoder *d) {
     struct instruction *in = d->in;
     struct conversion *c = pool_take(&d->module->pool, sizeof *c);
@@ -218,9 +259,11 @@ static void decode_cvt(struct decoder *d) {
     in->d = decode_result_wide(d, decode_operand(d, 0), type_bytes(c->to));
     in->s[0] = decode_source_wide(d, decode_operand(d, 1), c->from);
     in->execute = execute_convert;
-    if (!pair) return;
-    in->s[1] = decode_source(d, decode_operand(d, 2), c->from);
-    in->execute = execute_convert_pair;
+    if (pair) {
+        in->s[1] = decode_source(d, decode_operand(d, 2), c->from);
+        in->execute = execute_convert_pair;
+    }
+    decode_fast(d, c);
 }
 
 const struct family family_convert[] = {{"cvt", decode_cvt}, {NULL, NULL}};

@@ -22,6 +22,8 @@ extern const struct family family_tensor[];  /* mma ldmatrix cp.async ... */
 
 /* Whatever the tables of lanes.h have. False: it is none of them. */
 bool arithmetic_decode(struct decoder *d);
+/* d = compute(s[0], ...), for the lanes in the mask. */
+execute_function arithmetic_execute;
 
 /* Pieces of a call. */
 void control_nothing(struct instruction *in);

@@ -36,11 +36,17 @@ extern const struct lanes_comparison lanes_compare_integer[], lanes_compare_floa
 const struct lanes_operation *lanes_find(const char *name);
 const struct lanes_comparison *lanes_compare_find(const char *name);
 
+/* A conversion with no more than a rounding, between registers of these widths; NULL: none here. */
+compute_function *lanes_convert_find(enum type to, unsigned to_bytes, enum type from,
+                                     unsigned from_bytes, bool integral, bool to_nearest);
+/* An integer of a type in a register of `bytes` bytes, to or from a row of 64-bit values. */
+compute_function *lanes_integer_step(enum type type, unsigned bytes, bool write);
+
 /* --- for the files that fill the tables ------------------------------------------------------- */
 
 /* Each loop is compiled twice; the processor decides. */
 #if defined(__x86_64__)
-#define LANES_CODE __attribute__((target_clones("default", "arch=haswell")))
+#define LANES_CODE __attribute__((target_clones("default", "arch=x86-64-v3")))
 #else
 #define LANES_CODE
 #endif
