@@ -207,7 +207,8 @@ struct cu_graph_exec;
 
 /* api.cuMemAlloc_v2(...) and so on. Only to be called on the driver thread. */
 struct cuda_api {
-#define CUDA_FIELD(name, version, parameters) int(*name) parameters;
+#define CUDA_FIELD(name, version, parameters)                                                      \
+    int(*name) parameters; /* NOLINT(bugprone-macro-parentheses) */
     CUDA_CALLS(CUDA_FIELD)
 #undef CUDA_FIELD
 };

@@ -34,7 +34,7 @@ int32_t driver_thread_start(struct driver_start *start) {
                            CLONE_CHILD_CLEARTID;
     /* Code reads its own address at fs:0. */
     start->storage[0] = kernel_pointer(start->storage);
-    register uint64_t child_id __asm__("r10") = kernel_pointer(start->thread);
+    register uint64_t child_id __asm__("r10") = kernel_pointer(&start->cleared);
     register uint64_t storage __asm__("r8") = kernel_pointer(start->storage);
     register struct driver_start *kept __asm__("r12") = start;
     long result;

@@ -8,11 +8,12 @@
 
 /* What the thread starts with. */
 struct driver_start {
-    uint64_t entry;                    /* of glibc's loader */
-    uint64_t block;                    /* argc and what follows: the stack pointer at the entry */
-    uint64_t alternate;                /* memory for the stack of signal handlers */
-    uint64_t n_alternate;              /* its bytes */
-    int32_t *thread;                   /* the kernel writes the id here before the thread runs */
+    uint64_t entry;       /* of glibc's loader */
+    uint64_t block;       /* argc and what follows: the stack pointer at the entry */
+    uint64_t alternate;   /* memory for the stack of signal handlers */
+    uint64_t n_alternate; /* its bytes */
+    int32_t *thread;      /* the kernel writes the id here before the thread runs */
+    int32_t cleared;      /* and 0 here when it ends, until glibc names a place of its own */
     _Alignas(16) uint64_t storage[32]; /* thread-local storage until glibc has its own */
 };
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/panic.h"
 #include "cuda/driver_thread.h"
 #include "cuda/elf_image.h"
@@ -39,17 +40,16 @@ struct driver_memory {
 /* --- the parts of the start ----------------------------------------------------------------- */
 
 /* Two C libraries that move one program break corrupt each other's heap. With a page in its way
- * neither can, and both turn to mmap. */
-static bool break_guard(struct fault *fault) {
+ * neither can, and both turn to mmap. What cannot be guarded has something in its way already, or
+ * belongs to valgrind: no reason to stop. */
+static void break_guard(void) {
     uint64_t at = (uint64_t)syscall(SYS_brk, 0);
     at = (at + PAGE - 1) & ~(uint64_t)(PAGE - 1);
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     void *page = mmap((void *)(uintptr_t)at, PAGE, PROT_NONE, flags, -1, 0);
-    if (page == (void *)(uintptr_t)at) return true;
-    if (page == MAP_FAILED && errno == EEXIST) return true; /* something is in its way already */
-    return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
-                     "guarding the program break at 0x%llx: %s", (unsigned long long)at,
-                     page == MAP_FAILED ? strerror(errno) : "it was placed elsewhere");
+    if (page == (void *)(uintptr_t)at || (page == MAP_FAILED && errno == EEXIST)) return;
+    log_event(LOG_WARN, "cuda", "the program break at 0x%llx is not guarded",
+              (unsigned long long)at);
 }
 
 /* All signals but those of faults are blocked while it starts, so on all the driver's threads: ours
@@ -134,9 +134,10 @@ bool foreign_start(struct foreign *f, const struct foreign_config *config, struc
     return fault_set(fault, FAULT_CUDA_ERROR,
                      "this build has glibc itself and cannot hold another");
 #endif
+    if (!libraries_find(&f->libraries, config->cuda_path, fault)) return false;
+    break_guard();
     /* Two steps, each with its own time, and a little for the child itself. */
-    return libraries_find(&f->libraries, config->cuda_path, fault) && break_guard(fault) &&
-           preflight(bring_up, f, 2 * f->timeout_ms + 1000, fault) && bring_up(f, fault);
+    return preflight(bring_up, f, 2 * f->timeout_ms + 1000, fault) && bring_up(f, fault);
 }
 
 /* --- jobs ----------------------------------------------------------------------------------- */

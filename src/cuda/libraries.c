@@ -35,14 +35,20 @@ static bool file_find(const char *places, const char *name, char *path) {
     return false;
 }
 
+static bool path_has(const char *list, const char *directory, size_t n) {
+    while (*list != '\0') {
+        size_t length = strcspn(list, ":");
+        if (length == n && memcmp(list, directory, n) == 0) return true;
+        list += length + (list[length] == ':');
+    }
+    return false;
+}
+
 /* Adds the directory of a file to the list, unless it stands there already. */
 static void path_add(char *list, const char *file) {
     size_t n = (size_t)(strrchr(file, '/') - file);
     size_t used = strlen(list);
-    for (const char *at = list; *at != '\0'; at += strcspn(at, ":") + (at[strcspn(at, ":")] != 0)) {
-        if (strcspn(at, ":") == n && memcmp(at, file, n) == 0) return;
-    }
-    if (used + 1 + n + 1 > LIBRARY_LIST_BYTES) return;
+    if (path_has(list, file, n) || used + 1 + n + 1 > LIBRARY_LIST_BYTES) return;
     snprintf(list + used, LIBRARY_LIST_BYTES - used, "%s%.*s", used > 0 ? ":" : "", (int)n, file);
 }
 
