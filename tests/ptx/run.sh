@@ -25,13 +25,21 @@ END
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-if python3 tests/ptx/vectors/derive.py --check; then
-    echo "ok   vectors_are_what_the_isa_derivation_gives"
-    passed=$((passed + 1))
-else
-    echo "FAIL vectors_are_what_the_isa_derivation_gives"
-    failed=$((failed + 1))
-fi
+# one NAME COMMAND...: a test that is a whole command.
+one() {
+    name=$1
+    shift
+    if "$@"; then
+        echo "ok   $name"
+        passed=$((passed + 1))
+    else
+        echo "FAIL $name"
+        failed=$((failed + 1))
+    fi
+}
+
+one vectors_are_what_the_isa_derivation_gives python3 tests/ptx/vectors/derive.py --check
+one every_opcode_of_the_kernels_has_a_vector python3 tests/ptx/vectors/coverage.py
 suite "$out/run_vectors" "$library" tests/ptx/vectors
 suite "$out/test_standin" "$library"
 

@@ -11,6 +11,7 @@ import sys
 
 from float_vectors import approximate_vectors, convert_vectors, float_vectors, half_vectors
 from integer_vectors import integer_vectors
+from scalar_vectors import scalar_vectors
 from tensor_vectors import async_vectors, matrix_vectors, mma_vectors, movmatrix_vectors
 from vector import module_text
 from warp_vectors import warp_vectors
@@ -25,6 +26,7 @@ MODULES = {
     "matrix": matrix_vectors,
     "mma": mma_vectors,
     "movmatrix": movmatrix_vectors,
+    "scalar": scalar_vectors,
     "warp": warp_vectors,
 }
 VERSIONS = {"movmatrix": "7.8"}  # of PTX; 7.0 brought compute capability 8.0
