@@ -54,6 +54,11 @@ enum foreign_status { FOREIGN_PENDING, FOREIGN_DONE, FOREIGN_DEAD };
  * it is. */
 bool foreign_start(struct foreign *f, const struct foreign_config *config, struct fault *fault);
 
+/* There is a driver thread, alive or dead: the sandbox must know (SANDBOX_DRIVER). */
+static inline bool foreign_started(const struct foreign *f) {
+    return f->thread != 0;
+}
+
 /* A function of libcuda by its exported name ("cuMemAlloc_v2"); NULL: there is none, or the driver
  * is dead. Waits; for the start only. */
 void *foreign_symbol(struct foreign *f, const char *name);
