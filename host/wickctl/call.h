@@ -35,6 +35,7 @@ struct call {
     const char *system, *format, *load; /* chat */
     const char *clients, *svg;          /* bench */
     double requests, rate;
+    bool same;
     double interval_s, count; /* top */
     double prompt_rate;       /* tokens a second of the last prompt; 0: unknown */
 };

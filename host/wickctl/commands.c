@@ -89,6 +89,9 @@ const struct ctl_option ctl_options[] = {
      "jobs in all; default: 8 a client"},
     {"rate", 0, "R", OPTION_NUMBER, AT(rate), 0, 1e5, " bench ",
      "jobs a second, evenly, however long the answers take; default: 0, as fast as they end"},
+    {"same", 0, NULL, OPTION_FLAG, AT(same), 0, 0, " bench ",
+     "every job has the very same prompt, which the KV cache then holds; else a number is put in "
+     "front"},
     {"svg", 0, "FILE", OPTION_TEXT, AT(svg), 0, 0, " bench ", "draws a sweep"},
     {"interval", 'i', "SECONDS", OPTION_NUMBER, AT(interval_s), 0.1, 3600, " top ",
      "between two looks; default: 1"},
