@@ -28,7 +28,6 @@ constexpr uint32_t full = 0xffffffffu;
 // F16 rounds away of hi + lo, at most 2^-25, is 2^-31 of the largest weight.
 constexpr float weight_exponent = 6;
 
-
 // --- arithmetic ---------------------------------------------------------------------------------
 
 __device__ inline void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
@@ -181,7 +180,7 @@ struct stream {
     int n_pages;    // live in the chunk
     int key_stages; // 0 where none of this warp's pages is live
     int stages;
-    uint32_t page; // lane's page of the chunk
+    uint32_t page; // lane's page of the chunk; 0: not live
     int copied;    // place in the ring
     int used;
 };
@@ -212,15 +211,15 @@ __device__ inline const uint8_t *stream_page(const stream &s, const gpu_attend &
     return work.cache + __shfl_sync(full, s.page, page) * args.kv.page_bytes;
 }
 
-// A page that is not live is replaced by one that is: its scores and weights count for nothing.
+// Of a page that is not live, page 0 of the cache is copied: its scores and weights count for
+// nothing.
 template <int tiles>
 __device__ inline void stream_copy_keys(const stream &s, const gpu_attend &args, const work &work,
                                         const shared_memory<tiles> &shared, int slot) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     uint32_t at = kv_keys_at(type, args.kv.head_dim) + s.stage * KV_BLOCK_BYTES + lane * 16;
     for (int i = 0; i < warp_pages; i++) {
-        int page = warp * warp_pages + i;
-        const uint8_t *from = stream_page(s, args, work, page < s.n_pages ? page : 0);
+        const uint8_t *from = stream_page(s, args, work, warp * warp_pages + i);
         copy_16(&shared.blocks[slot + i * GPU_ATTEND_THREADS], from + at);
         if (type == GPU_KV_Q8_0)
             copy_small<4>(&shared.scales[slot + i * GPU_ATTEND_THREADS],
@@ -236,7 +235,7 @@ __device__ inline void stream_copy_values(const stream &s, const gpu_attend &arg
     uint32_t at = kv_values_at(type, args.kv.head_dim) + lane * 16;
     for (int j = 0; j < stage_pages; j++) {
         int page = (s.stage - s.key_stages) * stage_pages + j;
-        const uint8_t *from = stream_page(s, args, work, min(page, s.n_pages - 1));
+        const uint8_t *from = stream_page(s, args, work, page);
         for (int i = 0; i < runs; i++, slot += GPU_ATTEND_THREADS) {
             int run = run_of(warp, i), block = run_block(run);
             if (block >= blocks) continue;
