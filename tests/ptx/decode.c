@@ -8,6 +8,7 @@
 #include "tests/ptx/families.h"
 
 #define CALLS_DEEP_MAX 32u
+#define SHARED_ALIGN 256u
 
 struct decoder_jump {
     uint32_t instruction; /* whose target it is */
@@ -119,7 +120,7 @@ static uint64_t decode_symbol(struct decoder *d, const struct operand *o) {
     uint64_t address = v->offset + (uint64_t)o->offset;
     if (v->space == SPACE_LOCAL || v->space == SPACE_CALL) address += d->local_base;
     if (v->space == SPACE_SHARED && v->dynamic) address += d->kernel->shared_bytes;
-    if (v->space == SPACE_SHARED && !v->dynamic && !v->common) address += d->shared_base;
+    if (v->space == SPACE_SHARED && !v->dynamic && !v->common) address += d->function->shared_base;
     return address;
 }
 
@@ -410,7 +411,6 @@ void decode_call(struct decoder *d) {
     const struct function *f = o[1]->function;
     if (!f->has_body) decode_fail(d, "function '%s' has no body", f->name);
     if (d->depth >= CALLS_DEEP_MAX) decode_fail(d, "'%s': calls nest too deep", f->name);
-    if (f->shared_bytes) decode_fail(d, "'%s' has .shared variables of its own", f->name);
     if (d->statement->guard != NO_REGISTER) decode_fail(d, "a call under a guard is not known");
     uint32_t first_instruction = d->kernel->code_count;
     control_nothing(d->in);
@@ -433,18 +433,27 @@ void decode_call(struct decoder *d) {
     decode_call_group(d, o[0], f->returns, f->return_count, callee, true);
 }
 
-/* The module's own shared variables come first, those of the kernel behind them. */
+static uint32_t align_up(uint32_t value, uint32_t align) {
+    return (value + align - 1) / align * align;
+}
+
+/* The module's own shared variables come first, then those of its functions, then the kernel's:
+ * nvcc moves a kernel's variable into the only function that uses it. */
 static uint32_t shared_place(struct ptx_module *module) {
     uint32_t bytes = 0;
     for (size_t i = 0; i < module->variable_count; i++) {
         struct variable *v = module->variables[i];
         if (v->space != SPACE_SHARED || v->dynamic) continue;
-        bytes = (bytes + v->align - 1) / v->align * v->align;
-        v->offset = bytes;
+        v->offset = align_up(bytes, v->align);
         v->common = true;
-        bytes += (uint32_t)v->size;
+        bytes = (uint32_t)(v->offset + v->size);
     }
-    return bytes;
+    for (struct function *f = module->functions; f; f = f->next) {
+        if (f->entry || !f->shared_bytes) continue;
+        f->shared_base = align_up(bytes, SHARED_ALIGN);
+        bytes = f->shared_base + f->shared_bytes;
+    }
+    return align_up(bytes, SHARED_ALIGN);
 }
 
 static bool decode_kernel(struct ptx_module *module, struct function *f, struct ptx_error *error) {
@@ -458,8 +467,8 @@ static bool decode_kernel(struct ptx_module *module, struct function *f, struct 
     d->error = error;
     d->function = f;
     if (setjmp(d->escape)) return false;
-    d->shared_base = (shared_place(module) + 255) / 256 * 256;
-    k->shared_bytes = (d->shared_base + f->shared_bytes + 15) / 16 * 16;
+    f->shared_base = shared_place(module);
+    k->shared_bytes = align_up(f->shared_base + f->shared_bytes, 16);
     decode_function_body(d, f);
     decode_finish(d);
     struct ptx_param *params = pool_take(&module->pool, (f->param_count + 1) * sizeof *params);

@@ -21,7 +21,6 @@ struct decoder {
     const struct statement *statement;
     const struct row *registers; /* of this expansion */
     uint32_t local_base;         /* its stack */
-    uint32_t shared_base;        /* of the kernel's own shared variables */
     uint32_t depth;
 
     const char *parts[PARTS_MAX]; /* the opcode's, cut at the dots; [0] is its name */

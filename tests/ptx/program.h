@@ -76,7 +76,7 @@ struct ptx_kernel {
     uint32_t code_count;
     uint8_t *constants;
     size_t constant_bytes, register_bytes;
-    uint32_t shared_bytes, shared_align, local_bytes;
+    uint32_t shared_bytes, local_bytes;
 };
 
 #endif

@@ -10,7 +10,7 @@ LANES_PTX  := -O3 -fno-math-errno -fno-trapping-math
 $(PTX_OUT)/%.o: tests/ptx/%.c Makefile tests/ptx/ptx.mk
 	$(call say,CC-PTX,$<)
 	@mkdir -p $(@D)
-	$(Q)$(GNU_CC) $(CFLAGS_PTX) $(if $(findstring /lanes,$<),$(LANES_PTX)) -c $< -o $@
+	$(Q)$(GNU_CC) $(CFLAGS_PTX) $(if $(filter tests/ptx/lanes%.c tests/ptx/tensor.c,$<),$(LANES_PTX)) -c $< -o $@
 
 ptx_objects = $(patsubst tests/ptx/%.c,$(PTX_OUT)/%.o,$(1))
 
@@ -32,6 +32,11 @@ $(PTX_OUT)/test_standin: $(PTX_OUT)/test_standin.o
 	$(call say,LD,$@)
 	$(Q)$(GNU_CC) -pthread -o $@ $^ -ldl
 
+# The machine by itself.
+$(PTX_OUT)/test_machine: $(call ptx_objects,$(wildcard tests/ptx/test_machine*.c) $(MACHINE_SRC))
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -pthread -o $@ $^ $(LDLIBS)
+
 # --- the test vectors -------------------------------------------------------------------------
 
 $(PTX_OUT)/run_vectors: $(PTX_OUT)/run_vectors.o
@@ -45,7 +50,8 @@ LIBCUDA ?= libcuda.so.1
 gpu-vectors: $(PTX_OUT)/run_vectors ## record on a real GPU what the PTX machine is tested with
 	$(Q)$< $(LIBCUDA) tests/ptx/vectors record
 
-PTX_PROGRAMS := $(PTX_OUT)/libcuda.so.1 $(PTX_OUT)/test_standin $(PTX_OUT)/run_vectors
+PTX_PROGRAMS := $(PTX_OUT)/libcuda.so.1 $(PTX_OUT)/test_standin $(PTX_OUT)/run_vectors \
+                $(PTX_OUT)/test_machine
 
 .PHONY: ptx-machine
 ptx-machine: $(PTX_PROGRAMS) ## build the PTX machine and the stand-in for libcuda.so.1

@@ -40,6 +40,7 @@ one() {
 
 one vectors_are_what_the_isa_derivation_gives python3 tests/ptx/vectors/derive.py --check
 one every_opcode_of_the_kernels_has_a_vector python3 tests/ptx/vectors/coverage.py
+suite "$out/test_machine" tests/ptx/cases
 suite "$out/run_vectors" "$library" tests/ptx/vectors
 suite "$out/test_standin" "$library"
 

@@ -260,7 +260,6 @@ static void parser_function_add(struct parser *parser, bool entry) {
     struct function *f = pool_take(&m->pool, sizeof *f);
     f->entry = entry;
     f->line = parser->token.line;
-    f->shared_align = 16;
     if (!entry && parser_at(parser, "("))
         parser_params(parser, f, &f->returns, &f->return_count, false);
     f->name = parser_word(parser, "a function's name");

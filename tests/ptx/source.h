@@ -95,7 +95,7 @@ struct function {
     uint32_t param_bytes;
     uint32_t max_threads, required[3], min_blocks;
     uint32_t shared_bytes, local_bytes; /* shared: of the kernel; local: one activation's stack */
-    uint32_t shared_align;
+    uint32_t shared_base;               /* where its shared variables begin */
     struct reg *registers;
     size_t register_count;
     struct statement *statements;

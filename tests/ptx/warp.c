@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A split that jumps back this often without another one running gives way: what it waits for may
- * be what the other has yet to do. */
-#define TURNS_MAX 1000u
+/* After so many atomics, fences and strong accesses while others of the warp wait, one of those
+ * runs: what the split spins on may be theirs to do. */
+#define TURNS_MAX 32u
 /* One time in so many the split that runs is not the one furthest behind. */
 #define STRAY_ODDS 32u
 
@@ -99,8 +99,10 @@ static enum step splits_choose(struct warp *w) {
     if (count > 1) {
         bool stray = w->turns > TURNS_MAX || (!w->block->grid->launch->calm &&
                                               random_below(&worker->random, STRAY_ODDS) == 0);
-        if (stray) best = ready[random_below(&worker->random, count)];
-        w->turns = 0;
+        if (stray) {
+            best = ready[random_below(&worker->random, count)];
+            w->turns = 0;
+        }
     }
     w->current = best;
     return STEP_NEXT;
@@ -118,7 +120,6 @@ static uint32_t splits_meeting(const struct warp *w) {
 enum step warp_branch(struct warp *w, uint32_t taken, uint32_t target) {
     struct split *s = &w->splits[w->current];
     if (!taken) return STEP_NEXT;
-    if (target <= s->pc) w->turns++;
     if (taken != s->lanes) {
         w->splits[w->split_count++] =
             (struct split){.pc = s->pc + 1, .lanes = s->lanes & ~taken, .state = SPLIT_RUNS};
@@ -176,7 +177,10 @@ bool warp_run(struct warp *w, uint32_t quantum) {
         }
         if (step == STEP_NEXT || step == STEP_YIELD) {
             split->pc++;
-            if (step == STEP_YIELD) break;
+            if (step == STEP_YIELD) {
+                w->turns += w->split_count > 1;
+                break;
+            }
             if (split->pc != meeting) continue;
         } else if (step == STEP_JUMP) {
             if (w->state == WARP_DONE) break;

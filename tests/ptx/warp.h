@@ -78,7 +78,7 @@ struct warp {
     uint32_t split_count, current; /* current: index of the one that runs */
     uint32_t carry;                /* CC.CF, a bit per lane */
     bool queued;                   /* among the worker's ready ones */
-    uint32_t turns;                /* backward branches since another split ran */
+    uint32_t turns;                /* yields since another split ran */
     uint32_t barrier;              /* where it waits */
     const struct instruction *waiting;
     const struct allocation *recent; /* the last allocation an access hit */
