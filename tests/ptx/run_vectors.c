@@ -51,8 +51,7 @@ _Noreturn static void fail(const char *format, ...) {
     exit(2);
 }
 
-// --- files
-// ----------------------------------------------------------------------------------------
+// --- files -------------------------------------------------------------------------------------
 
 /* NULL: there is none. */
 static char *file_read(const char *directory, const char *name, const char *suffix) {
@@ -136,8 +135,7 @@ static void recorded_read(char *text, struct vector *vectors, size_t count) {
     }
 }
 
-// --- the driver
-// -----------------------------------------------------------------------------------
+// --- the driver --------------------------------------------------------------------------------
 
 static const char *library_path;
 
@@ -205,8 +203,7 @@ static void vector_run(const struct vector *v, const char *ptx, struct answer *a
         snprintf(answer->fault, sizeof answer->fault, "signal %d", WTERMSIG(status));
 }
 
-// --- comparison
-// -----------------------------------------------------------------------------------
+// --- comparison --------------------------------------------------------------------------------
 
 static float float_of(uint32_t bits) {
     float value;
@@ -249,8 +246,7 @@ static bool answer_check(const struct vector *v, const struct answer *answer) {
     return wrong == 0;
 }
 
-// --- recording
-// ------------------------------------------------------------------------------------
+// --- recording ---------------------------------------------------------------------------------
 
 static FILE *record_begin(const char *directory, const char *name, const struct answer *answer) {
     char path[512], date[32];
@@ -273,8 +269,7 @@ static void record_add(FILE *file, const struct vector *v, const struct answer *
                 i % PER_LINE == PER_LINE - 1 || i + 1 == v->out.count ? '\n' : ' ');
 }
 
-// --- the whole
-// ------------------------------------------------------------------------------------
+// --- the whole ---------------------------------------------------------------------------------
 
 struct totals {
     int passed, failed;

@@ -65,8 +65,7 @@ void *standin_zeroed(size_t bytes) {
     return memory;
 }
 
-// --- handles
-// --------------------------------------------------------------------------------------
+// --- handles -----------------------------------------------------------------------------------
 
 void handle_add(struct cu_context *context, struct handle *handle, enum handle_kind kind) {
     handle->kind = kind;
@@ -88,8 +87,7 @@ void handle_drop(struct cu_context *context, struct handle *handle) {
         }
 }
 
-// --- initialisation, versions, names
-// --------------------------------------------------------------
+// --- initialisation, versions, names -----------------------------------------------------------
 
 int cuInit(unsigned flags) {
     int result = standin_enter(CALL_cuInit, NEED_NOTHING);
@@ -188,8 +186,7 @@ int cuGetErrorString(int code, const char **text) {
     return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-// --- cuGetProcAddress
-// -----------------------------------------------------------------------------
+// --- cuGetProcAddress --------------------------------------------------------------------------
 
 typedef void any_function(void);
 

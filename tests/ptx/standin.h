@@ -56,8 +56,7 @@ cuda_proc_address_v2 cuGetProcAddress_v2;
 
 #include "tests/ptx/machine.h"
 
-/* --- facts of a device (compute capability 8.0) -------------------------------------------------
- */
+/* --- facts of a device (compute capability 8.0) --------------------------------------------- */
 
 enum {
     DEVICES_MAX = 4,
@@ -74,8 +73,7 @@ enum {
     POISON_BYTE = 0xcb
 };
 
-/* --- state ---------------------------------------------------------------------------------------
- */
+/* --- state ---------------------------------------------------------------------------------- */
 
 enum standin_call {
 #define STANDIN_CALL(name, version, parameters) CALL_##name,
@@ -220,8 +218,7 @@ extern struct standin standin;
 /* What the calling thread has made current. */
 extern _Thread_local struct cu_context *standin_current;
 
-/* --- standin.c ----------------------------------------------------------------------------------
- */
+/* --- standin.c ------------------------------------------------------------------------------ */
 
 /* What a call needs before it may begin, beside what the fault table says. */
 enum standin_need {
@@ -243,8 +240,7 @@ bool handle_is(const struct cu_context *context, const void *pointer, enum handl
 void handle_drop(struct cu_context *context, struct handle *handle);
 void *standin_zeroed(size_t bytes);
 
-/* --- standin_fault.c ----------------------------------------------------------------------------
- */
+/* --- standin_fault.c ------------------------------------------------------------------------ */
 
 /* Reads the environment, once. */
 void standin_options_read(struct standin_options *options);
@@ -254,8 +250,7 @@ void standin_log(const char *format, va_list arguments);
 void standin_trace(enum standin_call call);
 const char *standin_call_name(enum standin_call call);
 
-/* --- standin_memory.c ---------------------------------------------------------------------------
- */
+/* --- standin_memory.c ----------------------------------------------------------------------- */
 
 /* The allocation that holds all of these bytes, or NULL. With the lock. */
 struct allocation *allocation_find(const struct cu_context *context, const void *address,
@@ -266,8 +261,7 @@ void memory_fill(struct cu_context *context, const struct operation *operation);
 /* When the context goes. */
 void allocations_free(struct cu_context *context);
 
-/* --- standin_stream.c ---------------------------------------------------------------------------
- */
+/* --- standin_stream.c ----------------------------------------------------------------------- */
 
 /* NULL means the context's null stream; false: no such stream. */
 bool stream_find(struct cu_context *context, struct cu_stream *handle, struct cu_stream **stream);
@@ -283,15 +277,13 @@ struct cu_stream *stream_next(const struct cu_context *context, const struct cu_
 /* The device's thread. */
 void *device_main(void *context);
 
-/* --- standin_graph.c ----------------------------------------------------------------------------
- */
+/* --- standin_graph.c ------------------------------------------------------------------------ */
 
 /* CUDA_SUCCESS, or what the call gets that is unsafe while something is captured. */
 int capture_check(struct cu_context *context);
 int capture_add(struct cu_stream *stream, const struct operation *operation);
 
-/* --- standin_module.c ---------------------------------------------------------------------------
- */
+/* --- standin_module.c ----------------------------------------------------------------------- */
 
 /* Blocks of a kernel that fit on one multiprocessor. */
 int occupancy(const struct cu_function *function, uint32_t threads, size_t dynamic_shared);

@@ -113,8 +113,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     return result;
 }
 
-// --- primary contexts
-// -----------------------------------------------------------------------------
+// --- primary contexts --------------------------------------------------------------------------
 
 /* A context that was poisoned stays so, as with a driver: it takes a new process. */
 static bool context_start(struct cu_context *context, int device) {

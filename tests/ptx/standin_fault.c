@@ -23,8 +23,7 @@ const char *standin_call_name(enum standin_call call) {
     return call_names[call];
 }
 
-// --- options
-// --------------------------------------------------------------------------------------
+// --- options -----------------------------------------------------------------------------------
 
 static int log_fd = STDERR_FILENO, trace_fd = -1;
 
@@ -57,8 +56,7 @@ static int file_open(const char *name, int otherwise) {
     return fd;
 }
 
-// --- faults
-// ---------------------------------------------------------------------------------------
+// --- faults ------------------------------------------------------------------------------------
 
 enum mishap_kind { MISHAP_ERROR, MISHAP_HANG, MISHAP_LATE, MISHAP_SEGV, MISHAP_ABORT, MISHAP_EXIT };
 
@@ -174,8 +172,7 @@ void standin_options_read(struct standin_options *options) {
     faults_read();
 }
 
-// --- log and trace
-// --------------------------------------------------------------------------------
+// --- log and trace -----------------------------------------------------------------------------
 
 /* One write a line, so that lines of several threads do not mix. */
 void standin_log(const char *format, va_list arguments) {

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// --- capture
-// --------------------------------------------------------------------------------------
+// --- capture -----------------------------------------------------------------------------------
 
 /* What is unsafe while something is captured (it may wait, or work outside the capture) is refused
  * and spoils the capture: from any thread in GLOBAL mode, from the capturing one in THREAD_LOCAL.
@@ -88,8 +87,7 @@ int cuStreamEndCapture(struct cu_stream *handle, struct cu_graph **graph) {
     return standin_leave(CUDA_SUCCESS);
 }
 
-// --- graphs
-// ---------------------------------------------------------------------------------------
+// --- graphs ------------------------------------------------------------------------------------
 
 int cuGraphInstantiateWithFlags(struct cu_graph_exec **exec, struct cu_graph *graph,
                                 unsigned long long flags) {

@@ -13,8 +13,7 @@ enum {
     CONTEXT_BYTES = 64 << 20 /* a context takes some memory for itself */
 };
 
-// --- allocations
-// ----------------------------------------------------------------------------------
+// --- allocations -------------------------------------------------------------------------------
 
 struct allocation *allocation_find(const struct cu_context *context, const void *address,
                                    size_t bytes) {
@@ -166,8 +165,7 @@ int cuMemHostGetDevicePointer_v2(uint64_t *address, void *memory, unsigned flags
     return standin_leave(CUDA_SUCCESS);
 }
 
-// --- on the device's thread
-// -----------------------------------------------------------------------
+// --- on the device's thread --------------------------------------------------------------------
 
 /* Bytes that nobody wrote come to the host as poison, and stay unwritten in a copy on the device.
  */
@@ -191,8 +189,7 @@ void memory_fill(struct cu_context *context, const struct operation *o) {
     ptx_memory_mark(context->memory, o->to, o->bytes, true);
 }
 
-// --- copies and fills
-// -----------------------------------------------------------------------------
+// --- copies and fills --------------------------------------------------------------------------
 
 enum direction { TO_DEVICE, TO_HOST, ON_DEVICE };
 

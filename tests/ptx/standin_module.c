@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// --- modules
-// --------------------------------------------------------------------------------------
+// --- modules -----------------------------------------------------------------------------------
 
 /* The newest PTX a driver takes: CUDA 11.x brought 7.x, 12.x brought 8.x with two exceptions. */
 static unsigned ptx_version_newest(int driver) {
@@ -139,8 +138,7 @@ int cuModuleUnload(struct cu_module *module) {
     return standin_leave(CUDA_SUCCESS);
 }
 
-// --- functions
-// ------------------------------------------------------------------------------------
+// --- functions ---------------------------------------------------------------------------------
 
 /* One handle for a function, however often it is asked for. */
 int cuModuleGetFunction(struct cu_function **function, struct cu_module *module, const char *name) {
@@ -258,8 +256,7 @@ int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, struct cu_function 
     return standin_leave(CUDA_SUCCESS);
 }
 
-// --- launches
-// -------------------------------------------------------------------------------------
+// --- launches ----------------------------------------------------------------------------------
 
 static int shape_check(const struct operation *o) {
     const struct cu_function *function = o->function;

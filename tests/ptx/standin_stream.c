@@ -6,8 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-// --- streams
-// --------------------------------------------------------------------------------------
+// --- streams -----------------------------------------------------------------------------------
 
 bool stream_find(struct cu_context *context, struct cu_stream *handle, struct cu_stream **stream) {
     *stream = handle ? handle : &context->null_stream;
@@ -114,8 +113,7 @@ int cuStreamQuery(struct cu_stream *handle) {
     return standin_leave(stream_is_idle(stream) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY);
 }
 
-// --- events
-// ---------------------------------------------------------------------------------------
+// --- events ------------------------------------------------------------------------------------
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -197,8 +195,7 @@ int cuEventDestroy_v2(struct cu_event *event) {
     return standin_leave(CUDA_SUCCESS);
 }
 
-// --- the device's thread
-// --------------------------------------------------------------------------
+// --- the device's thread -----------------------------------------------------------------------
 
 /* The machine has one text for all its findings; these are the numbers a GPU would give. */
 static int finding_result(const char *text) {

@@ -10,7 +10,7 @@
 // them is exact, so both give the same bits.
 #define CLONED __attribute__((target_clones("avx2", "default")))
 
-// --- shapes -------------------------------------------------------------------------------------
+// --- shapes ------------------------------------------------------------------------------------
 
 enum { rows_m = 16, columns_n = 8 };
 
@@ -93,8 +93,7 @@ bool tensor_mma_parse(const char *opcode, struct tensor_mma *mma) {
     return true;
 }
 
-// --- fragments
-// ------------------------------------------------------------------------------------
+// --- fragments ---------------------------------------------------------------------------------
 
 // PTX ISA, "Matrix Fragments for mma.m16n8kK". With groupID = lane / 4, threadID = lane % 4 and e
 // elements in a register (1, 2 or 4), one formula holds for all shapes here. Element i of
@@ -104,6 +103,7 @@ bool tensor_mma_parse(const char *opcode, struct tensor_mma *mma) {
 // So A and B are plain matrices of words, e neighbours along k in each: k = e * word + i.
 enum { words_max = 8 };
 
+typedef uint32_t v4u __attribute__((vector_size(16)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 typedef float v8f __attribute__((vector_size(32)));
@@ -116,45 +116,65 @@ struct operands {
     uint32_t c[rows_m][columns_n]; // one element each; becomes D
 };
 
+// The lanes of one group are neighbours in a register, and so are their words in a row of A; in C
+// and D the words of two registers take turns.
 static void operands_gather(const struct tensor_mma *mma, const uint32_t *const a[],
                             const uint32_t *const b[], const uint32_t *const c[],
                             struct operands *out) {
+    enum { quad = 4 };
     const bool packed = type_bits(mma->c) == 16;
     for (int r = 0; r < mma->a_registers; r++)
-        for (int lane = 0; lane < tensor_lanes; lane++)
-            out->a[lane / 4 + 8 * (r % 2)][lane % 4 + 4 * (r / 2)] = a[r][lane];
+        for (int group = 0; group < columns_n; group++)
+            memcpy(&out->a[group + 8 * (r % 2)][quad * (r / 2)], &a[r][quad * group],
+                   quad * sizeof **a);
     for (int r = 0; r < mma->b_registers; r++)
-        for (int lane = 0; lane < tensor_lanes; lane++)
-            out->b[lane % 4 + 4 * r][lane / 4] = b[r][lane];
+        for (int group = 0; group < columns_n; group++)
+            for (int thread = 0; thread < quad; thread++)
+                out->b[thread + quad * r][group] = b[r][quad * group + thread];
     for (int half = 0; half < 2; half++)
-        for (int lane = 0; lane < tensor_lanes; lane++) {
-            uint32_t *pair = &out->c[lane / 4 + 8 * half][lane % 4 * 2];
-            pair[0] = packed ? c[half][lane] & 0xffff : c[2 * half][lane];
-            pair[1] = packed ? c[half][lane] >> 16 : c[2 * half + 1][lane];
+        for (int group = 0; group < columns_n; group++) {
+            v4u first, second;
+            memcpy(&first, &c[packed ? half : 2 * half][quad * group], sizeof first);
+            memcpy(&second, &c[packed ? half : 2 * half + 1][quad * group], sizeof second);
+            if (packed) {
+                first &= 0xffff;
+                second >>= 16;
+            }
+            const v8u row = __builtin_shufflevector(first, second, 0, 4, 1, 5, 2, 6, 3, 7);
+            memcpy(out->c[group + 8 * half], &row, sizeof row);
         }
 }
 
 static void result_scatter(const struct tensor_mma *mma, const struct operands *in,
                            uint32_t *const d[]) {
+    enum { quad = 4 };
     const bool packed = type_bits(mma->d) == 16;
     for (int half = 0; half < 2; half++)
-        for (int lane = 0; lane < tensor_lanes; lane++) {
-            const uint32_t *pair = &in->c[lane / 4 + 8 * half][lane % 4 * 2];
+        for (int group = 0; group < columns_n; group++) {
+            v8u row;
+            memcpy(&row, in->c[group + 8 * half], sizeof row);
+            const v4u first = __builtin_shufflevector(row, row, 0, 2, 4, 6);
+            const v4u second = __builtin_shufflevector(row, row, 1, 3, 5, 7);
             if (packed) {
-                d[half][lane] = pair[0] | pair[1] << 16;
+                const v4u both = first | second << 16;
+                memcpy(&d[half][quad * group], &both, sizeof both);
             } else {
-                d[2 * half][lane] = pair[0];
-                d[2 * half + 1][lane] = pair[1];
+                memcpy(&d[2 * half][quad * group], &first, sizeof first);
+                memcpy(&d[2 * half + 1][quad * group], &second, sizeof second);
             }
         }
 }
 
-// --- integers
-// -------------------------------------------------------------------------------------
+// --- integers ----------------------------------------------------------------------------------
 
-static int32_t byte_widen(uint32_t word, int i, enum tensor_type type) {
-    const uint32_t byte = word >> 8 * i;
-    return type == TENSOR_S8 ? (int8_t)byte : (uint8_t)byte;
+// Byte i of each word.
+__attribute__((always_inline)) static inline void bytes_widen(const uint32_t *words, int i,
+                                                              enum tensor_type type, v8i *out) {
+    enum { e = 4 };
+    v8u word;
+    memcpy(&word, words, sizeof word);
+    const v8u top = word << 8 * (e - 1 - i);
+    *out = type == TENSOR_S8 ? (v8i)top >> 24 : (v8i)(top >> 24);
 }
 
 // Exact: 32 products of at most 2^16 each.
@@ -162,65 +182,64 @@ CLONED static void integers_multiply(const struct tensor_mma *mma, struct operan
     enum { e = 4 };
     const int words = mma->k / e;
     v8i b[words_max][e];
-    for (int w = 0; w < words; w++) {
-        v8u word;
-        memcpy(&word, in->b[w], sizeof word);
-        for (int i = 0; i < e; i++) {
-            const v8u top = word << 8 * (e - 1 - i);
-            b[w][i] = mma->b == TENSOR_S8 ? (v8i)top >> 24 : (v8i)(top >> 24);
-        }
-    }
+    for (int w = 0; w < words; w++)
+        for (int i = 0; i < e; i++) bytes_widen(in->b[w], i, mma->b, &b[w][i]);
     for (int m = 0; m < rows_m; m++) {
-        v8i sum = {0};
+        v8i a[e], sum = {0};
+        v8u start;
+        for (int i = 0; i < e; i++) bytes_widen(in->a[m], i, mma->a, &a[i]);
         for (int w = 0; w < words; w++)
-            for (int i = 0; i < e; i++) sum += byte_widen(in->a[m][w], i, mma->a) * b[w][i];
-        for (int n = 0; n < columns_n; n++) {
-            const int64_t total = (int64_t)(int32_t)in->c[m][n] + sum[n];
-            if (mma->saturate && total > INT32_MAX)
-                in->c[m][n] = INT32_MAX;
-            else if (mma->saturate && total < INT32_MIN)
-                in->c[m][n] = (uint32_t)INT32_MIN;
-            else
-                in->c[m][n] = (uint32_t)total;
+            for (int i = 0; i < e; i++) sum += a[i][w] * b[w][i];
+        memcpy(&start, in->c[m], sizeof start);
+        const v8u wrapped = start + (v8u)sum;
+        memcpy(in->c[m], &wrapped, sizeof wrapped);
+        for (int n = 0; n < columns_n && mma->saturate; n++) {
+            const int64_t total = (int64_t)(int32_t)start[n] + sum[n];
+            if (total > INT32_MAX) in->c[m][n] = INT32_MAX;
+            if (total < INT32_MIN) in->c[m][n] = (uint32_t)INT32_MIN;
         }
     }
 }
 
-// --- numbers
-// --------------------------------------------------------------------------------------
+// --- numbers ------------------------------------------------------------------------------------
 
-// Any number of these types is exact as F32. A bfloat16 is the upper half of one; TF32's low 13
-// bits are not looked at; F16's exponent and fraction fit into F32's after a scaling by the
-// difference of the biases. The exponent of a number is that of its significand as stored, so a
-// subnormal has the smallest; a zero takes no part in the alignment. What is not finite is set
-// apart.
+// A number as a signed significand and the exponent of its leading place as stored: 1.5 in F16 is
+// 1536 = 1.5 * 2^10 and 0. A subnormal has the smallest exponent there is. A zero takes no part in
+// the alignment, and what is not finite is set apart and counts as zero.
 enum { exponent_of_zero = -4096, exponent_floor = -900 };
 
 struct numbers {
-    v8f value; // 0 where not finite
-    v8i exponent;
+    v8i significand, exponent;
     v8i special; // -1 where not finite
 };
+
+// Bits after the leading place.
+static int fraction_bits(enum tensor_type type) {
+    switch (type) {
+    case TENSOR_BF16:
+        return 7;
+    case TENSOR_F32:
+        return 23;
+    default:
+        return 10; // F16, and TF32, whose low 13 bits are not looked at
+    }
+}
 
 // words: a number in the low bits of each.
 __attribute__((always_inline)) static inline void
 numbers_decode(const v8u *words, enum tensor_type type, struct numbers *out) {
-    const bool half = type == TENSOR_F16;
-    v8u bits = *words;
-    if (type == TENSOR_BF16) bits <<= 16;
-    if (type == TENSOR_TF32) bits &= ~0x1fffu;
-    const v8u magnitude = half ? (bits & 0x7fff) << 13 : bits & 0x7fffffff;
-    const v8u sign = half ? (bits & 0x8000) << 16 : bits & 0x80000000;
-    const v8i field = (v8i)(magnitude >> 23);
-    const v8i zero = magnitude == 0, subnormal = field == 0;
-    // F16: the bias changes by 112; a subnormal, having no leading one, is given one for a moment.
-    // (Scaling by 2^112 would do, but F32 subnormals on the way cost the processor a trap each.)
-    const v8u rebased = magnitude + (112u << 23) + ((v8u)subnormal & 1u << 23);
-    const v8f lifted = (v8f)rebased - (v8f)((v8u)subnormal & 113u << 23);
-    const v8f scaled = half ? lifted : (v8f)magnitude;
-    out->special = field >= (half ? 31 : 255);
-    out->value = (v8f)(((v8u)scaled | sign) & ~(v8u)out->special);
-    out->exponent = ((field - subnormal - (half ? 15 : 127)) & ~zero) | (zero & exponent_of_zero);
+    const int fraction = fraction_bits(type);
+    const int top = type == TENSOR_F16 ? 31 : 255, bias = top / 2;
+    const v8u bits = type == TENSOR_TF32 ? *words >> 13 : *words;
+    const v8i field = (v8i)(bits >> fraction) & top;
+    const v8i low = (v8i)bits & ((1 << fraction) - 1);
+    const v8i sign = -((v8i)(bits >> (fraction + (top == 31 ? 5 : 8))) & 1);
+    const v8i subnormal = field == 0;
+    const v8i magnitude = low | (~subnormal & 1 << fraction);
+    const v8i zero = magnitude == 0;
+    out->special = field == top;
+    out->significand = ((magnitude ^ sign) - sign) & ~out->special;
+    out->exponent = ((field - subnormal - bias) & ~zero) | (zero & exponent_of_zero);
 }
 
 static float float_of_bits(uint32_t bits) {
@@ -285,22 +304,19 @@ static uint32_t f16_round(double value) {
     return sign | (((uint32_t)(exponent + 14) << 10) + whole);
 }
 
-// --- floating point
-// -------------------------------------------------------------------------------
+// --- floating point -----------------------------------------------------------------------------
 
 // [i][...][word]: element i of each word. Rows of A are read one number at a time.
 struct decoded {
-    double a[2][rows_m][words_max];
-    int32_t a_exponent[2][rows_m][words_max];
-    v8d b[2][words_max];
-    v8i b_exponent[2][words_max];
+    int32_t a[2][rows_m][words_max], a_exponent[2][rows_m][words_max];
+    v8i b[2][words_max], b_exponent[2][words_max];
     bool finite;
 };
 
 // 16-bit types have two elements in a word; TF32 has one.
 __attribute__((always_inline)) static inline void
 matrices_decode_as(enum tensor_type type, const struct operands *in, struct decoded *out) {
-    const int e = 32 / (type == TENSOR_TF32 ? 32 : 16);
+    const int e = type == TENSOR_TF32 ? 1 : 2;
     v8i special = {0};
     for (int i = 0; i < e; i++) {
         for (int m = 0; m < rows_m; m++) {
@@ -309,8 +325,7 @@ matrices_decode_as(enum tensor_type type, const struct operands *in, struct deco
             memcpy(&word, in->a[m], sizeof word);
             if (e == 2) word = word >> 16 * i & 0xffff;
             numbers_decode(&word, type, &numbers);
-            const v8d value = __builtin_convertvector(numbers.value, v8d);
-            memcpy(out->a[i][m], &value, sizeof value);
+            memcpy(out->a[i][m], &numbers.significand, sizeof numbers.significand);
             memcpy(out->a_exponent[i][m], &numbers.exponent, sizeof numbers.exponent);
             special |= numbers.special;
         }
@@ -320,7 +335,7 @@ matrices_decode_as(enum tensor_type type, const struct operands *in, struct deco
             memcpy(&word, in->b[w], sizeof word);
             if (e == 2) word = word >> 16 * i & 0xffff;
             numbers_decode(&word, type, &numbers);
-            out->b[i][w] = __builtin_convertvector(numbers.value, v8d);
+            out->b[i][w] = numbers.significand;
             out->b_exponent[i][w] = numbers.exponent;
             special |= numbers.special;
         }
@@ -344,35 +359,51 @@ CLONED static void matrices_decode(enum tensor_type type, const struct operands 
     }
 }
 
-// One row of D over one block of k, which is four words of all these types. c: the row's
-// accumulators, replaced by the exact sums of the aligned terms.
-__attribute__((always_inline)) static inline void
-block_sum(const struct decoded *in, int e, int m, int block, const struct numbers *c, v8d *sums) {
-    enum { block_words = 4, kept_bits = 24 }; // kept below the largest exponent
-    const int first = block * block_words;
-    v8i largest = c->exponent;
-    for (int i = 0; i < e; i++)
-        for (int w = first; w < first + block_words; w++) {
-            const v8i exponent = in->a_exponent[i][m][w] + in->b_exponent[i][w];
-            const v8i above = exponent > largest;
-            largest = (exponent & above) | (largest & ~above);
-        }
-    const v8i floored = largest < exponent_floor; // nothing but zeros: any scale will do
-    largest = (floored & exponent_floor) | (largest & ~floored);
+enum { kept_bits = 24, block_words = 4 }; // kept below the largest exponent of a block
 
-    // Each product is below 4 * 2^largest, so each term is below 2^26 and nine of them fit.
-    const v8i up = kept_bits - largest + 1023, down = largest - kept_bits + 1023;
-    const v8d scale = (v8d)(__builtin_convertvector(up, v8q) << 52);
-    const v8d unit = (v8d)(__builtin_convertvector(down, v8q) << 52);
-    v8i sum = __builtin_convertvector(__builtin_convertvector(c->value, v8d) * scale, v8i);
-    for (int i = 0; i < e; i++)
-        for (int w = first; w < first + block_words; w++)
-            sum += __builtin_convertvector(in->a[i][m][w] * in->b[i][w] * scale, v8i);
+// Adds a significand in units of the last place kept, cut towards zero.
+__attribute__((always_inline)) static inline void
+aligned_add(v8i *sum, const v8i *significand, int fraction, const v8i *below_largest) {
+    enum { far = 31 }; // nothing is left
+    const v8i sign = *significand >> 31, is_far = *below_largest > far;
+    const v8i shift = (is_far & far) | (*below_largest & ~is_far);
+    const v8u magnitude = (v8u)((*significand ^ sign) - sign) << (kept_bits - fraction);
+    *sum += ((v8i)(magnitude >> (v8u)shift) ^ sign) - sign;
+}
+
+// One row of D over one block of k, which is four words of all these types. c: the row's
+// accumulators; sums: the exact sums of the aligned terms. Each product is below 4 * 2^largest, so
+// each term is below 2^26 and nine of them fit.
+__attribute__((always_inline)) static inline void block_sum(const struct decoded *in, int e,
+                                                            int product_fraction, int m, int block,
+                                                            const struct numbers *c, int c_fraction,
+                                                            v8d *sums) {
+    const int first = block * block_words;
+    v8i exponents[2 * block_words], largest = c->exponent;
+    for (int t = 0; t < e * block_words; t++) {
+        const int i = t / block_words, w = first + t % block_words;
+        exponents[t] = in->a_exponent[i][m][w] + in->b_exponent[i][w];
+        const v8i above = exponents[t] > largest;
+        largest = (exponents[t] & above) | (largest & ~above);
+    }
+    v8i sum = {0}, below = largest - c->exponent;
+    aligned_add(&sum, &c->significand, c_fraction, &below);
+    for (int t = 0; t < e * block_words; t++) {
+        const int i = t / block_words, w = first + t % block_words;
+        const v8i product = in->a[i][m][w] * in->b[i][w];
+        below = largest - exponents[t];
+        aligned_add(&sum, &product, product_fraction, &below);
+    }
+    const v8i floored = largest < exponent_floor; // nothing but zeros: any unit will do
+    const v8i place = (floored & exponent_floor) | (largest & ~floored);
+    const v8i biased = place - kept_bits + 1023;
+    const v8d unit = (v8d)(__builtin_convertvector(biased, v8q) << 52);
     *sums = __builtin_convertvector(sum, v8d) * unit;
 }
 
-CLONED static void numbers_multiply_f32(const struct decoded *in, int e, int blocks,
-                                        uint32_t c[rows_m][columns_n]) {
+__attribute__((always_inline)) static inline void multiply_f32_as(const struct decoded *in, int e,
+                                                                  int product_fraction, int blocks,
+                                                                  uint32_t c[rows_m][columns_n]) {
     for (int m = 0; m < rows_m; m++) {
         v8u bits;
         memcpy(&bits, c[m], sizeof bits);
@@ -380,24 +411,42 @@ CLONED static void numbers_multiply_f32(const struct decoded *in, int e, int blo
             struct numbers numbers;
             v8d sums;
             numbers_decode(&bits, TENSOR_F32, &numbers);
-            block_sum(in, e, m, block, &numbers, &sums);
+            block_sum(in, e, product_fraction, m, block, &numbers, fraction_bits(TENSOR_F32),
+                      &sums);
             // Towards zero: without the 52 - 23 bits that F32 does not have. Past the largest it
             // becomes an infinity here.
             const v8d cut = (v8d)((v8q)sums & ~((UINT64_C(1) << 29) - 1));
             bits = (v8u) __builtin_convertvector(cut, v8f);
-            const v8u exponents = bits & 0x7f800000;
-            for (int n = 0; n < columns_n; n++)
-                if (exponents[n] <= 0x00800000 && sums[n] != 0)
-                    bits[n] = sums[n] < 0x1p-126 && sums[n] > -0x1p-126
-                                  ? f32_truncate_small(sums[n])
-                                  : bits[n];
+            // Where F32 is subnormal it has still fewer bits.
+            const v8i small = (v8i)(bits & 0x7f800000) <= 0x00800000;
+            int any = 0;
+            for (int n = 0; n < columns_n; n++) any |= small[n];
+            for (int n = 0; n < columns_n && any; n++)
+                if (sums[n] < 0x1p-126 && sums[n] > -0x1p-126)
+                    bits[n] = f32_truncate_small(sums[n]);
         }
         memcpy(c[m], &bits, sizeof bits);
     }
 }
 
-CLONED static void numbers_multiply_f16(const struct decoded *in, int e, int blocks,
-                                        uint32_t c[rows_m][columns_n]) {
+CLONED static void multiply_f32(enum tensor_type type, const struct decoded *in, int blocks,
+                                uint32_t c[rows_m][columns_n]) {
+    switch (type) { // constants, so that the loops are made for them
+    case TENSOR_F16:
+        multiply_f32_as(in, 2, 20, blocks, c);
+        break;
+    case TENSOR_BF16:
+        multiply_f32_as(in, 2, 14, blocks, c);
+        break;
+    default:
+        multiply_f32_as(in, 1, 20, blocks, c);
+        break;
+    }
+}
+
+CLONED static void multiply_f16(const struct decoded *in, int blocks,
+                                uint32_t c[rows_m][columns_n]) {
+    const int fraction = fraction_bits(TENSOR_F16);
     for (int m = 0; m < rows_m; m++)
         for (int block = 0; block < blocks; block++) {
             v8u bits;
@@ -405,7 +454,7 @@ CLONED static void numbers_multiply_f16(const struct decoded *in, int e, int blo
             v8d sums;
             memcpy(&bits, c[m], sizeof bits);
             numbers_decode(&bits, TENSOR_F16, &numbers);
-            block_sum(in, e, m, block, &numbers, &sums);
+            block_sum(in, 2, 2 * fraction, m, block, &numbers, fraction, &sums);
             for (int n = 0; n < columns_n; n++) c[m][n] = f16_round(sums[n]);
         }
 }
@@ -436,19 +485,19 @@ static void specials_set(const struct tensor_mma *mma, const struct operands *be
 }
 
 static void numbers_multiply(const struct tensor_mma *mma, struct operands *operands) {
-    const int e = 32 / type_bits(mma->a), blocks = mma->k / (4 * e);
+    const int blocks = mma->k * type_bits(mma->a) / (32 * block_words);
     const struct operands before = *operands;
     struct decoded in;
     matrices_decode(mma->a, operands, &in);
-    bool finite = in.finite;
+    const uint32_t special = mma->c == TENSOR_F32 ? 0x7f800000 : 0x7c00;
+    uint32_t specials = !in.finite;
     for (int m = 0; m < rows_m; m++)
-        for (int n = 0; n < columns_n; n++)
-            finite &= is_finite(number_value(before.c[m][n], 0, mma->c));
+        for (int n = 0; n < columns_n; n++) specials |= (before.c[m][n] & special) == special;
     if (mma->c == TENSOR_F32)
-        numbers_multiply_f32(&in, e, blocks, operands->c);
+        multiply_f32(mma->a, &in, blocks, operands->c);
     else
-        numbers_multiply_f16(&in, e, blocks, operands->c);
-    if (!finite) specials_set(mma, &before, operands->c);
+        multiply_f16(&in, blocks, operands->c);
+    if (specials) specials_set(mma, &before, operands->c);
 }
 
 void tensor_mma_run(const struct tensor_mma *mma, uint32_t *const d[], const uint32_t *const a[],
@@ -463,8 +512,7 @@ void tensor_mma_run(const struct tensor_mma *mma, uint32_t *const d[], const uin
     result_scatter(mma, &operands, d);
 }
 
-// --- ldmatrix and movmatrix
-// -------------------------------------------------------------------------
+// --- ldmatrix and movmatrix --------------------------------------------------------------------
 
 // Lane l receives the elements 2 * (l % 4) and the next one of row l / 4; transposed, of column l
 // / 4.
@@ -496,8 +544,7 @@ void tensor_movmatrix(uint32_t *d, const uint32_t *a) {
     matrix_scatter(true, matrix, d);
 }
 
-// --- cp.async
-// ---------------------------------------------------------------------------------------
+// --- cp.async ----------------------------------------------------------------------------------
 
 void tensor_async_copy(struct tensor_async *async, int lane, uint64_t source, uint32_t target,
                        int bytes, int read, const uint8_t *data) {

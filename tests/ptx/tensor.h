@@ -15,7 +15,7 @@
 
 enum { tensor_lanes = 32 };
 
-// --- mma.sync ---------------------------------------------------------------------------------
+// --- mma.sync ----------------------------------------------------------------------------------
 
 enum tensor_type {
     TENSOR_F16,
@@ -55,7 +55,7 @@ bool tensor_mma_parse(const char *opcode, struct tensor_mma *mma);
 void tensor_mma_run(const struct tensor_mma *mma, uint32_t *const d[], const uint32_t *const a[],
                     const uint32_t *const b[], const uint32_t *const c[]);
 
-// --- ldmatrix and movmatrix ---------------------------------------------------------------------
+// --- ldmatrix and movmatrix --------------------------------------------------------------------
 
 enum { tensor_row_bytes = 16 }; // a row of an 8 x 8 matrix of 16-bit elements
 
@@ -68,7 +68,7 @@ void tensor_ldmatrix(int matrices, bool transposed, const uint8_t rows[][tensor_
 // movmatrix.sync.aligned.m8n8.trans.b16
 void tensor_movmatrix(uint32_t *d, const uint32_t *a);
 
-// --- cp.async -----------------------------------------------------------------------------------
+// --- cp.async ----------------------------------------------------------------------------------
 
 // One copy under way. The bytes are read when the instruction is issued and written when a wait
 // says that they have landed; in between the machine holds the target for poisoned, and at landing

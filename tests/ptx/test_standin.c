@@ -36,8 +36,7 @@ static struct cuda_api api;
 
 #define OK(call) WANT_RESULT(CUDA_SUCCESS, call)
 
-// --- kernels
-// --------------------------------------------------------------------------------------
+// --- kernels -----------------------------------------------------------------------------------
 
 #define HEAD ".version 7.0\n.target sm_80\n.address_size 64\n"
 
@@ -92,8 +91,7 @@ static struct cuda_api api;
 
 static const char kernels[] = HEAD ADD_ONE SPIN POKE TRAP;
 
-// --- what many tests begin with
-// -------------------------------------------------------------------
+// --- what many tests begin with ----------------------------------------------------------------
 
 static struct cu_context *context;
 static struct cu_module *module;
@@ -149,8 +147,7 @@ static uint64_t device_pointer(void *pinned) {
     return address;
 }
 
-// --- versions, devices, contexts
-// ------------------------------------------------------------------
+// --- versions, devices, contexts ---------------------------------------------------------------
 
 static void proc_address_gives_the_newest_variant_that_a_version_knows(void) {
     cuda_proc_address_v2 *find;
@@ -256,8 +253,7 @@ static void a_released_context_is_gone(void) {
                 api.cuDevicePrimaryCtxSetFlags_v2(0, CU_CTX_SCHED_SPIN | CU_CTX_SCHED_YIELD));
 }
 
-// --- memory
-// ---------------------------------------------------------------------------------------
+// --- memory ------------------------------------------------------------------------------------
 
 static void copies_go_there_and_back(void) {
     begin();
@@ -359,8 +355,7 @@ static void the_second_allocation_fails_on_demand(void) {
     OK(api.cuMemAlloc_v2(&a, 64));
 }
 
-// --- modules and launches
-// -------------------------------------------------------------------------
+// --- modules and launches ----------------------------------------------------------------------
 
 static void modules_that_cannot_run_are_refused(void) {
     begin();
@@ -472,8 +467,7 @@ static void unloaded_and_destroyed_things_are_refused(void) {
     WANT_RESULT(CUDA_ERROR_INVALID_HANDLE, api.cuModuleUnload(module));
 }
 
-// --- streams, events, graphs
-// ----------------------------------------------------------------------
+// --- streams, events, graphs -------------------------------------------------------------------
 
 static void a_kernel_and_the_host_talk_through_pinned_memory(void) {
     begin_with_kernels();
@@ -583,8 +577,7 @@ static void what_does_not_belong_in_a_capture_spoils_it(void) {
     OK(launch_add(data, 1, stream));
 }
 
-// --- faults
-// ---------------------------------------------------------------------------------------
+// --- faults ------------------------------------------------------------------------------------
 
 static void a_bad_access_poisons_the_context(void) {
     begin_with_kernels();
@@ -669,8 +662,7 @@ static void every_call_is_traced(void) {
     unlink(getenv("WICK_PTX_TRACE"));
 }
 
-// --- the list
-// -------------------------------------------------------------------------------------
+// --- the list ----------------------------------------------------------------------------------
 
 /* Ends: how the test's process must end; 0 as it is, n > 0 by exit(n), n < 0 by signal -n. */
 static const struct test {
