@@ -201,12 +201,14 @@ void *foreign_symbol(struct foreign *f, const char *name) {
 const char *foreign_death(struct foreign *f) {
     if (!mailbox_dead(&f->box)) return "";
     const struct death *d = &f->box.death;
+    char touched[32];
     const char *whose = d->thread == f->thread ? "the driver's thread" : "a thread of the driver";
     switch (d->cause) {
     case DEATH_SIGNAL:
-        snprintf(f->death, sizeof f->death, "signal %d (%s) at 0x%llx touching 0x%llx on %s (%d)",
-                 d->number, strsignal(d->number), (unsigned long long)d->at,
-                 (unsigned long long)d->address, whose, d->thread);
+        snprintf(touched, sizeof touched, " touching 0x%llx", (unsigned long long)d->address);
+        snprintf(f->death, sizeof f->death, "signal %d (%s) at 0x%llx%s on %s (%d)", d->number,
+                 strsignal(d->number), (unsigned long long)d->at,
+                 d->number == SIGSEGV || d->number == SIGBUS ? touched : "", whose, d->thread);
         break;
     case DEATH_EXIT:
         snprintf(f->death, sizeof f->death, "exit with status %d on %s (%d)", d->number, whose,
