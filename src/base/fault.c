@@ -11,6 +11,7 @@ static const struct fault_kind kinds[FAULT_CODES] = {
     [FAULT_LOGIN_REFUSED] = {"LOGIN_REFUSED", 401, false, "a login with the right key is expected"},
     [FAULT_BAD_MAC] = {"BAD_MAC", 402, false, "the line was changed, lost or added on its way"},
     [FAULT_FORBIDDEN] = {"FORBIDDEN", 403, false, "an observer may not do this"},
+    [FAULT_NOT_KEPT] = {"NOT_KEPT", 404, false, "nothing is kept of a job of that tag"},
     [FAULT_UNKNOWN_VERB] = {"UNKNOWN_VERB", 405, false, "there is no such verb"},
     [FAULT_TAG_IN_USE] = {"TAG_IN_USE", 409, false, "this client already runs a job of that tag"},
     [FAULT_PROMPT_TOO_LONG] = {"PROMPT_TOO_LONG", 413, false,

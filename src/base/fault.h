@@ -14,6 +14,7 @@ enum fault_code {
     FAULT_LOGIN_REFUSED,          /* 401: the key is wrong */
     FAULT_BAD_MAC,                /* 402: the line's MAC is wrong */
     FAULT_FORBIDDEN,              /* 403: an observer may not */
+    FAULT_NOT_KEPT,               /* 404: nothing is kept of that job */
     FAULT_UNKNOWN_VERB,           /* 405 */
     FAULT_TAG_IN_USE,             /* 409: the client already runs a job with this tag */
     FAULT_PROMPT_TOO_LONG,        /* 413: prompt + max_tokens over the context */

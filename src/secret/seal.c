@@ -5,15 +5,26 @@
 
 #include "base/panic.h"
 
-enum { CRC_POLYNOMIAL = 0x1021, SEALED_LINE_MAX = 2048 };
+enum { CRC_POLYNOMIAL = 0x1021, SEAL_CRC_DIGITS = SEAL_CRC_CHARS - 2, SEALED_LINE_MAX = 2048 };
 
-uint16_t seal_crc(const char *bytes, size_t n) {
-    uint32_t crc = 0xFFFF;
+static uint32_t crc_add(uint32_t crc, const char *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) {
         crc ^= (uint32_t)(unsigned char)bytes[i] << 8;
         for (int bit = 0; bit < 8; bit++) crc = crc << 1 ^ (crc & 0x8000 ? CRC_POLYNOMIAL : 0);
     }
-    return (uint16_t)crc;
+    return crc & 0xFFFF;
+}
+
+uint16_t seal_crc(const char *bytes, size_t n) {
+    return (uint16_t)crc_add(0xFFFF, bytes, n);
+}
+
+/* The CRC is that of everything before it, the number included. */
+static void crc_write(struct seal *seal, const char *line, size_t n,
+                      char text[SEAL_TRAILER_MAX + 1]) {
+    snprintf(text, SEAL_TRAILER_MAX + 1, " *%02x", (unsigned)(seal->sent++ & 0xFF));
+    uint32_t crc = crc_add(crc_add(0xFFFF, line, n), text, 4);
+    snprintf(text + 4, 5, "%04x", (unsigned)crc);
 }
 
 /* HMAC(key, "NUMBER LINE"), the first half as hex. */
@@ -35,7 +46,7 @@ size_t seal_write(struct seal *seal, const char *line, size_t n, char trailer[SE
     case SEAL_NONE:
         return 0;
     case SEAL_CRC:
-        snprintf(text, sizeof text, " *%04x", (unsigned)seal_crc(line, n));
+        crc_write(seal, line, n, text);
         memcpy(trailer, text, SEAL_CRC_CHARS);
         return SEAL_CRC_CHARS;
     case SEAL_MAC:
@@ -48,22 +59,30 @@ size_t seal_write(struct seal *seal, const char *line, size_t n, char trailer[SE
     return 0;
 }
 
+static int digit_value(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 bool seal_has_crc(const char *line, size_t n) {
     if (n < SEAL_CRC_CHARS || memcmp(line + n - SEAL_CRC_CHARS, " *", 2) != 0) return false;
-    for (size_t i = n - 4; i < n; i++) {
-        bool digit = (line[i] >= '0' && line[i] <= '9') || (line[i] >= 'a' && line[i] <= 'f');
-        if (!digit) return false;
+    for (size_t i = n - SEAL_CRC_DIGITS; i < n; i++) {
+        if (digit_value(line[i]) < 0) return false;
     }
     return true;
 }
 
-static bool crc_check(const char *line, size_t *n) {
+/* Lines are numbered modulo 256. */
+static bool crc_check(struct seal *seal, const char *line, size_t *n) {
     if (!seal_has_crc(line, *n)) return false;
     char want[5];
-    size_t length = *n - SEAL_CRC_CHARS;
-    snprintf(want, sizeof want, "%04x", (unsigned)seal_crc(line, length));
+    snprintf(want, sizeof want, "%04x", (unsigned)seal_crc(line, *n - 4));
     if (memcmp(want, line + *n - 4, 4) != 0) return false;
-    *n = length;
+    const char *digits = line + *n - SEAL_CRC_DIGITS;
+    uint8_t number = (uint8_t)(digit_value(digits[0]) << 4 | digit_value(digits[1]));
+    seal->lost = number != (uint8_t)seal->got;
+    seal->got = number + 1u;
+    *n -= SEAL_CRC_CHARS;
     return true;
 }
 
@@ -82,9 +101,9 @@ static bool mac_check(struct seal *seal, const char *line, size_t *n) {
 bool seal_check(struct seal *seal, const char *line, size_t *n) {
     switch (seal->kind) {
     case SEAL_NONE:
-        return !seal_has_crc(line, *n) || crc_check(line, n);
+        return !seal_has_crc(line, *n) || crc_check(seal, line, n);
     case SEAL_CRC:
-        return crc_check(line, n);
+        return crc_check(seal, line, n);
     case SEAL_MAC:
         return mac_check(seal, line, n);
     }

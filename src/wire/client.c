@@ -21,6 +21,7 @@ void client_reset(struct client *client, uint32_t number) {
     client->role = LOGIN_CONTROL;
     client->seal.kind = SEAL_NONE;
     client->output.seal = NULL;
+    client->output.ring = NULL;
     client->input_at = 0;
     client->input_end = 0;
     client->input_over = false;
@@ -28,7 +29,6 @@ void client_reset(struct client *client, uint32_t number) {
     client->fresh = true;
     client->bad_lines = 0;
     client->blocked = false;
-    client->held = false;
     client->wants_drained = false;
     output_clear(&client->output);
 }

@@ -54,7 +54,6 @@ struct client {
     bool blocked; /* the last write would have blocked */
 
     uint32_t n_generate, n_score; /* jobs */
-    bool held;                    /* jobs wait for output to drain */
     bool wants_drained;           /* has asked DRAIN */
 };
 

@@ -46,6 +46,11 @@ const struct field fields[] = {
      "token ids separated by commas", AT(ids)},
     {"special", FIELDS_IDS, FIELD_BOOL, 0, 1, "0", "1: control tokens as text too", AT(special)},
     {"lines", FIELDS_LOG, FIELD_U32, 1, 200, "50", "how many at most", AT(lines)},
+    {"at", FIELDS_PUT, FIELD_U32, 0, ENGINE_TEXT_MAX, "the end",
+     "byte at which the text is put, and ends", AT(at)},
+    {"from", FIELDS_REPLAY, FIELD_U32, 0, 1 << 20, "0", "index of a token", AT(from)},
+    {"crc", FIELDS_HELLO, FIELD_BOOL, 0, 1, "0", "1: lines end with a CRC-16, both ways",
+     AT(crc)},
     {"proto", FIELDS_HELLO, FIELD_U32, 1, 1, "1", "version of the protocol", AT(proto)},
     {0},
     /* clang-format on */
@@ -249,6 +254,8 @@ bool command_parse(const struct verb *verb, const struct frame *frame, uint32_t 
     command->seed_set = field_given(command, AT(sampling.seed));
     command->bos_set = field_given(command, AT(bos));
     command->ids_set = field_given(command, AT(ids));
+    command->at_set = field_given(command, AT(at));
+    command->from_set = field_given(command, AT(from));
     command_check_text(command, errors);
     return errors->n == 0;
 }

@@ -23,7 +23,9 @@ enum field_set {
     FIELDS_SCORE = 1 << 2,
     FIELDS_IDS = 1 << 3,
     FIELDS_HELLO = 1 << 4,
-    FIELDS_LOG = 1 << 5
+    FIELDS_LOG = 1 << 5,
+    FIELDS_PUT = 1 << 6,
+    FIELDS_REPLAY = 1 << 7
 };
 
 enum verb_needs {
@@ -98,6 +100,9 @@ struct command {
     bool parse_special, special;
     uint32_t deadline_ms; /* 0: the server's */
     uint32_t proto;
+    bool crc;
+    uint32_t at, from;
+    bool at_set, from_set;
     uint32_t lines; /* 0: not given */
     bool ids_set;
     struct frame_text ids;

@@ -15,12 +15,15 @@ static uint32_t *client_count(struct client *client, enum job_kind kind) {
     return kind == JOB_SCORE ? &client->n_score : &client->n_generate;
 }
 
-void jobs_add(struct jobs *jobs, struct client *client, const struct job_request *request) {
+void jobs_add(struct jobs *jobs, struct client *client, const struct job_request *request,
+              struct replay_ring *ring) {
     wick_assert(jobs->n < jobs->max);
     wick_assert(request->id.client == client->number);
     struct wire_job *job = &jobs->job[jobs->n++];
     job->id = request->id;
     job->client = client;
+    job->ring = ring;
+    job->held = false;
     job->kind = request->kind;
     job->logprobs = request->logprobs;
     job->n_stop = request->n_stop;

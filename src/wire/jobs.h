@@ -13,6 +13,8 @@ struct wire_job {
     struct client *client;
     enum job_kind kind;
     uint32_t logprobs;
+    bool held;                /* waits for its client to read, or to acknowledge */
+    struct replay_ring *ring; /* keeps its lines; NULL: nobody asked for that */
     uint32_t n_stop;
     struct job_stop stop[JOB_STOP_MAX];
 };
@@ -26,7 +28,8 @@ struct jobs {
 void jobs_carve(struct jobs *jobs, uint32_t max, struct arena *arena);
 
 /* The accepted job of that request. Counts it for the client. */
-void jobs_add(struct jobs *jobs, struct client *client, const struct job_request *request);
+void jobs_add(struct jobs *jobs, struct client *client, const struct job_request *request,
+              struct replay_ring *ring);
 
 /* NULL: none. Valid until a job is removed. */
 struct wire_job *jobs_find(struct jobs *jobs, struct job_id id);

@@ -31,6 +31,9 @@ void output_put(struct output *output, const char *line, size_t length) {
         output->overrun = true;
         return;
     }
+    if (output->ring != NULL) {
+        replay_keep(output->replay, output->ring, output->index, line, length);
+    }
     size_t n = output->seal == NULL ? 0 : seal_write(output->seal, line, length - 1, trailer);
     bytes_put(output, line, length - 1);
     bytes_put(output, trailer, n);

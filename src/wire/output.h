@@ -7,14 +7,18 @@
 #include <stdint.h>
 
 #include "secret/seal.h"
+#include "wire/replay.h"
 
 struct output {
     char *bytes; /* (size), from the arena */
     size_t size;
     size_t head; /* of the oldest byte */
     size_t used;
-    struct seal *seal; /* puts the trailers on; NULL: none */
-    bool overrun;      /* a line did not fit: a reservation was wrong, the client has lost a line */
+    struct seal *seal;           /* puts the trailers on; NULL: none */
+    const struct replay *replay; /* lines are kept there too, */
+    struct replay_ring *ring;    /* in this ring; NULL: none, */
+    uint32_t index;              /* under this index */
+    bool overrun; /* a line did not fit: a reservation was wrong, the client has lost a line */
 };
 
 size_t output_free(const struct output *output);

@@ -70,6 +70,7 @@ void server_carve(struct server *server, const struct config *config, struct eng
         client_carve(server->client == NULL ? NULL : &server->client[i], bytes, arena);
     }
     staging_carve(&server->staging, least(jobs, STAGING_PLACES_MAX), arena);
+    replay_carve(&server->replay, least(jobs, REPLAY_PLACES_MAX), arena);
     listing_carve(&server->listing, arena);
     door_clear(&server->door);
 }
@@ -157,6 +158,21 @@ void server_close(struct server *server) {
 
 /* --- events --------------------------------------------------------------------------------- */
 
+/* Where the event's lines stand in a replay. */
+static uint32_t event_index(const struct event *event) {
+    switch (event->kind) {
+    case EVENT_STARTED:
+        return 0;
+    case EVENT_TOKEN:
+    case EVENT_SCORE:
+        return event->index;
+    case EVENT_END:
+    case EVENT_ERROR:
+        break;
+    }
+    return REPLAY_INDEX_LAST;
+}
+
 static void event_deliver(struct server *server, const struct event *event) {
     struct wire_job *job = jobs_find(&server->jobs, event->id);
     if (job == NULL) return; /* its client is gone */
@@ -167,11 +183,16 @@ static void event_deliver(struct server *server, const struct event *event) {
                               .model = server->engine->model.geo.name,
                               .stop = job->stop,
                               .n_stop = job->n_stop};
+    client->output.replay = &server->replay;
+    client->output.ring = job->ring;
+    client->output.index = event_index(event);
     reply_event(&client->output, &reply, event);
+    client->output.ring = NULL;
     if (event->kind != EVENT_END && event->kind != EVENT_ERROR) return;
     if (event->kind == EVENT_END) {
         metrics_observe(&server->metrics, event->prompt_ms + event->decode_ms);
     }
+    if (job->ring != NULL) replay_end(&server->replay, job->ring);
     jobs_remove(&server->jobs, job);
 }
 

@@ -29,6 +29,7 @@
 #include "wire/jobs.h"
 #include "wire/listing.h"
 #include "wire/metrics.h"
+#include "wire/replay.h"
 #include "wire/staging.h"
 #include "wire/wire.h"
 
@@ -88,6 +89,7 @@ struct server {
     struct door door;
     struct jobs jobs;
     struct staging staging;
+    struct replay replay;
     struct listing listing;
     struct metrics metrics;
     struct sampler_rng seeds;

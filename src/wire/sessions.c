@@ -73,6 +73,7 @@ static void session_strip(struct server *server, struct client *client) {
     scheduler_drop_client(server->scheduler, client->number);
     jobs_drop_client(&server->jobs, client);
     staging_drop_client(&server->staging, client->number);
+    replay_drop_client(&server->replay, client->number);
     if (server->listing.client == client) listing_end(&server->listing);
 }
 
@@ -156,10 +157,23 @@ static void session_forged(struct server *server, struct client *client) {
     server_finish(server, client);
 }
 
+/* Where a CRC is agreed, whoever does not know that may still begin anew. */
+static bool line_begins_anew(const char *line, size_t n) {
+    static const char *const verbs_bare[] = {"HELLO", "BYE"};
+    if (frame_is_blank(line, n)) return true;
+    for (size_t i = 0; i < sizeof verbs_bare / sizeof *verbs_bare; i++) {
+        size_t length = strlen(verbs_bare[i]);
+        if (n < length || memcmp(line, verbs_bare[i], length) != 0) continue;
+        if (n == length || line[length] == ' ') return !seal_has_crc(line, n);
+    }
+    return false;
+}
+
 /* A whole line has come. */
 static void session_line(struct server *server, struct client *client) {
     size_t n = client->reader.length;
     bool good = seal_check(&client->seal, client->reader.line, &n);
+    if (!good && client->seal.kind == SEAL_CRC) good = line_begins_anew(client->reader.line, n);
     if (!good && client->seal.kind == SEAL_MAC) {
         session_forged(server, client);
     } else if (!good) {
@@ -394,19 +408,19 @@ void sessions_serve(struct server *server, uint64_t now_ns) {
 /* --- output --------------------------------------------------------------------------------- */
 
 void sessions_hold(struct server *server, uint64_t now_ns) {
+    bool full[WIRE_CLIENTS_MAX];
     for (uint32_t i = 0; i < WIRE_CLIENTS_MAX; i++) {
-        struct client *client = &server->client[i];
-        if (client_jobs(client) == 0) {
-            client->held = false;
-            continue;
-        }
-        bool hold = output_free(&client->output) < server_reserve(server, client);
-        if (hold == client->held && !hold) continue;
-        client->held = hold;
-        for (uint32_t k = 0; k < server->jobs.n; k++) {
-            const struct wire_job *job = &server->jobs.job[k];
-            if (job->client == client) scheduler_hold(server->scheduler, job->id, hold, now_ns);
-        }
+        const struct client *client = &server->client[i];
+        full[i] = client_jobs(client) > 0 &&
+                  output_free(&client->output) < server_reserve(server, client);
+    }
+    for (uint32_t i = 0; i < server->jobs.n; i++) {
+        struct wire_job *job = &server->jobs.job[i];
+        bool hold = full[job->client - server->client];
+        if (job->ring != NULL && !replay_has_room(&server->replay, job->ring)) hold = true;
+        if (hold == job->held) continue;
+        job->held = hold;
+        scheduler_hold(server->scheduler, job->id, hold, now_ns);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "base/panic.h"
 #include "engine/engine.h"
 #include "token/utf8.h"
+#include "wire/frame.h"
 
 void staging_carve(struct staging *staging, uint32_t n_places, struct arena *arena) {
     wick_assert(n_places >= 1 && n_places <= STAGING_PLACES_MAX);
@@ -37,15 +38,23 @@ struct staged *staging_take(struct staging *staging, uint32_t client, uint32_t t
     return NULL;
 }
 
-enum staging_status staging_append(struct staged *staged, const char *bytes, uint32_t n,
-                                   uint32_t *chars) {
-    wick_assert(staged->client != 0 && staged->bytes <= ENGINE_TEXT_MAX);
-    if (n > ENGINE_TEXT_MAX - staged->bytes) return STAGING_TOO_LONG;
-    memcpy(staged->text + staged->bytes, bytes, n);
-    /* Counted as a whole: a character may have come in two pieces. */
-    size_t count = utf8_count(staged->text, staged->bytes + n);
-    if (count > ENGINE_PROMPT_CHARS_MAX) return STAGING_TOO_LONG;
-    staged->bytes += n;
+enum staging_status staging_put(struct staged *staged, uint32_t at, const char *bytes, uint32_t n,
+                                uint32_t *chars) {
+    wick_assert(staged->client != 0 && at <= staged->bytes && staged->bytes <= ENGINE_TEXT_MAX);
+    if (n > ENGINE_TEXT_MAX - at) return STAGING_TOO_LONG;
+    /* Counted as a whole: a character may have come in two pieces. What is overwritten meanwhile is
+     * put back if it is too much. */
+    char old[FRAME_LINE_MAX];
+    uint32_t covered = staged->bytes - at < n ? staged->bytes - at : n;
+    wick_assert(n <= sizeof old);
+    memcpy(old, staged->text + at, covered);
+    memcpy(staged->text + at, bytes, n);
+    size_t count = utf8_count(staged->text, at + n);
+    if (count > ENGINE_PROMPT_CHARS_MAX) {
+        memcpy(staged->text + at, old, covered);
+        return STAGING_TOO_LONG;
+    }
+    staged->bytes = at + n;
     *chars = (uint32_t)count;
     return STAGING_DONE;
 }

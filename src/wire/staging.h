@@ -31,10 +31,10 @@ struct staged *staging_take(struct staging *staging, uint32_t client, uint32_t t
 
 enum staging_status { STAGING_DONE, STAGING_TOO_LONG };
 
-/* Appends, or changes nothing when the limits of a text would be passed. *chars: what it has then.
- */
-enum staging_status staging_append(struct staged *staged, const char *bytes, uint32_t n,
-                                   uint32_t *chars);
+/* Puts n bytes at `at` <= staged->bytes, where the text then ends, or changes nothing when the
+ * limits of a text would be passed. *chars: what it has then. */
+enum staging_status staging_put(struct staged *staged, uint32_t at, const char *bytes, uint32_t n,
+                                uint32_t *chars);
 
 void staging_release(struct staged *staged);
 void staging_drop_client(struct staging *staging, uint32_t client);

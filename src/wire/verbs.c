@@ -7,15 +7,19 @@
 const struct verb verbs[] = {
     /* clang-format off */
     {"HELLO", 0, FIELDS_HELLO, NULL, verb_hello,
-     "[proto=1]", "agree on the protocol version"},
+     "[proto=1] [crc=0|1]", "agree on the protocol version, and on trailers"},
     {"GEN", VERB_TAG | VERB_TEXT | VERB_READY | VERB_FREE_TAG, FIELDS_GENERATE | FIELDS_TEXT,
      "prompt", verb_gen, "TAG [FIELD=VALUE ...] \"PROMPT\"", "generate text"},
-    {"PUT", VERB_TAG | VERB_TEXT | VERB_READY | VERB_FREE_TAG | VERB_APPENDS, 0, "text", verb_put,
-     "TAG \"TEXT\"", "append to the text staged under the tag"},
+    {"PUT", VERB_TAG | VERB_TEXT | VERB_READY | VERB_FREE_TAG | VERB_APPENDS, FIELDS_PUT, "text",
+     verb_put, "TAG [at=N] \"TEXT\"", "append to the text staged under the tag"},
     {"RUN", VERB_TAG | VERB_STAGED | VERB_READY | VERB_FREE_TAG, FIELDS_GENERATE | FIELDS_TEXT,
      "prompt", verb_run, "TAG [FIELD=VALUE ...]", "GEN with the staged text as prompt"},
     {"STOP", VERB_TAG, 0, NULL, verb_stop,
      "TAG", "end the job, or free the staged text"},
+    {"REPLAY", VERB_TAG, FIELDS_REPLAY, NULL, verb_replay,
+     "TAG [from=N]", "the job's lines again, from token N on (with crc=1)"},
+    {"ACK", VERB_TAG, FIELDS_REPLAY, NULL, verb_ack,
+     "TAG [from=N]", "what comes before token N has come; without N, everything"},
     {"SCORE", VERB_TAG | VERB_TEXT_OR_STAGED | VERB_READY | VERB_FREE_TAG,
      FIELDS_SCORE | FIELDS_TEXT, "text", verb_score,
      "TAG [FIELD=VALUE ...] [\"TEXT\"]", "log-probability of every token of the text"},
@@ -95,6 +99,11 @@ static bool tag_is_used(struct server *server, const struct client *client, cons
     struct job_id id = {client->number, frame->tag};
     if (jobs_find(&server->jobs, id) != NULL) {
         fault_set(fault, FAULT_TAG_IN_USE, "job %u still runs; STOP it or choose another tag",
+                  frame->tag);
+        return true;
+    }
+    if (replay_find(&server->replay, client->number, frame->tag) != NULL) {
+        fault_set(fault, FAULT_TAG_IN_USE, "job %u has ended and is kept; ACK it or REPLAY it",
                   frame->tag);
         return true;
     }

@@ -13,6 +13,8 @@ void verbs_bad_line(struct server *server, struct client *client, const char *wh
 
 /* verbs_job.c */
 verb_handler verb_gen, verb_put, verb_run, verb_stop, verb_score;
+/* verbs_cable.c */
+verb_handler verb_replay, verb_ack;
 /* verbs_text.c */
 verb_handler verb_tokenize, verb_detokenize;
 /* verbs_facts.c */

@@ -8,9 +8,20 @@
 #include "wire/verbs.h"
 
 void verb_hello(struct server *server, struct client *client, const struct command *command) {
-    (void)server;
-    (void)command; /* its proto, if given, is ours: the table allows no other */
-    reply_text(&client->output, 220, 0, "wick proto=%d", SERVER_PROTO);
+    /* Its proto, if given, is ours: the table allows no other. */
+    if (command->crc && client->seal.kind == SEAL_MAC) {
+        struct command_errors errors = {.n = 0};
+        command_error_add(&errors, "crc", "0: lines have a MAC already");
+        server->metrics.invalid++;
+        reply_errors(&client->output, 0, &errors);
+        return;
+    }
+    if (client->seal.kind != SEAL_MAC) {
+        struct seal seal = {.kind = command->crc ? SEAL_CRC : SEAL_NONE};
+        client_seal(client, &seal);
+    }
+    reply_text(&client->output, 220, 0, "wick proto=%d%s", SERVER_PROTO,
+               command->crc ? " crc=1" : "");
 }
 
 void verb_ping(struct server *server, struct client *client, const struct command *command) {

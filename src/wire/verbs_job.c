@@ -1,4 +1,6 @@
 /* The verbs that make jobs and end them: GEN PUT RUN STOP SCORE. */
+#include <stdio.h>
+
 #include "base/clock.h"
 #include "base/panic.h"
 #include "wire/reply.h"
@@ -60,15 +62,26 @@ static void job_submit(struct server *server, struct client *client, const struc
     if (kind == JOB_GENERATE && request.max_tokens == 0) {
         request.max_tokens = max_tokens_left(server, n_tokens);
     }
+    struct fault fault;
+    struct replay_ring *ring = NULL;
+    if (client->seal.kind == SEAL_CRC) {
+        ring = replay_take(&server->replay, client->number, command->tag);
+        if (ring == NULL) {
+            fault_set(&fault, FAULT_BUSY, "all %u rings for REPLAY are taken; try again",
+                      server->replay.n_rings);
+            reply_fault(&client->output, command->tag, &fault);
+            return;
+        }
+    }
     if (!command->seed_set) request.sampling.seed = sampler_rng_next(&server->seeds);
 
-    struct fault fault;
     if (!scheduler_submit(server->scheduler, &request, clock_ns(), &fault)) {
+        if (ring != NULL) replay_release(ring);
         reply_fault(&client->output, command->tag, &fault);
         server_deliver(server);
         return;
     }
-    jobs_add(&server->jobs, client, &request);
+    jobs_add(&server->jobs, client, &request, ring);
     struct staged *staged = staging_find(&server->staging, client->number, command->tag);
     if (staged != NULL) staging_release(staged);
     server_deliver(server);
@@ -98,10 +111,20 @@ void verb_put(struct server *server, struct client *client, const struct command
         return;
     }
     uint32_t chars;
-    if (staging_append(staged, command->text.bytes, command->text.length, &chars) != STAGING_DONE) {
-        wick_assert(!first); /* a line is far from the limit */
+    uint32_t at = command->at_set ? command->at : staged->bytes;
+    bool fits = at <= staged->bytes;
+    if (!fits || staging_put(staged, at, command->text.bytes, command->text.length, &chars) !=
+                     STAGING_DONE) {
         struct command_errors errors = {.n = 0};
-        command_error_add(&errors, command->verb->text_name, command_text_limits);
+        char limits[48];
+        snprintf(limits, sizeof limits, "0..%u", staged->bytes);
+        if (fits) {
+            wick_assert(!first); /* a line is far from the limit */
+            command_error_add(&errors, command->verb->text_name, command_text_limits);
+        } else {
+            command_error_add(&errors, "at", limits);
+        }
+        if (first) staging_release(staged);
         server->metrics.invalid++;
         reply_errors(&client->output, command->tag, &errors);
         return;

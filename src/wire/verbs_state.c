@@ -37,7 +37,13 @@ void verb_bye(struct server *server, struct client *client, const struct command
     server_deliver(server);
     jobs_drop_client(&server->jobs, client);
     staging_drop_client(&server->staging, client->number);
+    replay_drop_client(&server->replay, client->number);
     client->wants_drained = false;
     reply_text(&client->output, 221, 0, "bye");
-    if (client->kind != WIRE_TTY) server_finish(server, client);
+    if (client->kind != WIRE_TTY) {
+        server_finish(server, client);
+    } else {
+        struct seal none = {.kind = SEAL_NONE}; /* who comes next has agreed on nothing */
+        client_seal(client, &none);
+    }
 }

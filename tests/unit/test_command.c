@@ -130,7 +130,8 @@ Test(command, gives_each_verb_its_own_fields_only) {
     cr_assert_str_eq(errors_of("PING 1"), "tag=none");
     cr_assert_str_eq(errors_of("HEALTH \"x\""), "text=none");
     cr_assert_str_eq(errors_of("HELLO proto=2"), "proto=1");
-    cr_assert_str_eq(errors_of("HELLO crc=1"), "crc=unknown field");
+    cr_assert_str_eq(errors_of("HELLO mac=1"), "mac=unknown field");
+    cr_assert_str_eq(errors_of("GEN 1 at=1 \"x\""), "at=unknown field");
     cr_assert_str_eq(errors_of("RUN 1 \"x\""), "text=staged with PUT");
     cr_assert_str_eq(errors_of("TOKENIZE"), "text=1..32768 characters");
     cr_assert_str_eq(errors_of("DETOKENIZE"), "ids=N,N,...");

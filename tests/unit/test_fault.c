@@ -29,6 +29,7 @@ Test(fault, numbers_are_the_documented_ones) {
         {FAULT_LOGIN_REFUSED, "LOGIN_REFUSED", 401, false},
         {FAULT_BAD_MAC, "BAD_MAC", 402, false},
         {FAULT_FORBIDDEN, "FORBIDDEN", 403, false},
+        {FAULT_NOT_KEPT, "NOT_KEPT", 404, false},
         {FAULT_UNKNOWN_VERB, "UNKNOWN_VERB", 405, false},
         {FAULT_TAG_IN_USE, "TAG_IN_USE", 409, false},
         {FAULT_PROMPT_TOO_LONG, "PROMPT_TOO_LONG", 413, false},

@@ -91,10 +91,15 @@ Test(secret, crc_of_the_check_string_is_29b1) {
     struct seal seal = {.kind = SEAL_CRC};
     char line[64] = "123456789";
     size_t n = 9 + seal_write(&seal, line, 9, line + 9);
-    cr_expect_arr_eq(line, "123456789 *29b1", n);
+    cr_assert_eq(n, strlen("123456789 *004879"));
+    cr_expect_arr_eq(line, "123456789 *004879", n);
     size_t left = n;
     cr_expect(seal_check(&seal, line, &left));
     cr_expect_eq(left, 9);
+    cr_expect_not(seal.lost);
+    left = n;
+    cr_expect(seal_check(&seal, line, &left));
+    cr_expect(seal.lost, "line 0 in place of line 1");
 }
 
 /* Up to three wrong bits, and any burst of up to 16, are always seen. */

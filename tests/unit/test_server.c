@@ -308,7 +308,7 @@ Test(server, ends_the_jobs_of_a_stuck_client_and_nobody_elses) {
     server_rig_send(stuck,
                     "GEN 1 logprobs=20 ignore_eos=1 \"a\"\nGEN 2 logprobs=20 ignore_eos=1 \"a\"\n");
     server_rig_turns(rig);
-    cr_assert(rig->server.client[0].held, "it has been paused");
+    cr_assert(rig->server.jobs.job[0].held, "it has been paused");
     cr_assert_eq(rig->server.jobs.n, 2);
     const char *said = server_rig_ask(rig, other, "GEN 1 max_tokens=3 \"a\"\nPING\n");
     cr_assert_str_eq(said, "200 - pong\n", "it waits for a slot, and is answered meanwhile");
@@ -340,7 +340,7 @@ Test(server, resumes_a_paused_job_when_its_client_reads) {
     server_rig_send(fd,
                     "GEN 1 logprobs=20 ignore_eos=1 \"a\"\nGEN 2 logprobs=20 ignore_eos=1 \"a\"\n");
     server_rig_turns(rig);
-    cr_assert(rig->server.client[0].held);
+    cr_assert(rig->server.jobs.job[0].held);
     uint32_t ended = 0, tokens = 0, started = 0;
     for (int i = 0; i < 5000 && ended < 2; i++) {
         const char *said = server_rig_read(fd);
