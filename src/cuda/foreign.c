@@ -82,7 +82,8 @@ static bool thread_start(struct foreign *f, struct fault *fault) {
         (struct driver_memory *)(void *)(low + STACK_BYTES -
                                          (sizeof *memory + PAGE - 1) / PAGE * PAGE);
     memory->handover = (struct handover){driver_thread_receive, f};
-    start_block_build(&memory->block, f->libraries.path, &helper, &loader, &memory->handover);
+    const struct start_wish wish = {f->libraries.path, f->no_tunables};
+    start_block_build(&memory->block, &wish, &helper, &loader, &memory->handover);
     memory->start.entry = loader.entry;
     memory->start.block = (uint64_t)(uintptr_t)memory->block.words;
     memory->start.alternate = (uint64_t)(uintptr_t)low;
@@ -137,7 +138,13 @@ bool foreign_start(struct foreign *f, const struct foreign_config *config, struc
     if (!libraries_find(&f->libraries, config->cuda_path, fault)) return false;
     break_guard();
     /* Two steps, each with its own time, and a little for the child itself. */
-    return preflight(bring_up, f, 2 * f->timeout_ms + 1000, fault) && bring_up(f, fault);
+    uint32_t timeout_ms = 2 * f->timeout_ms + 1000;
+    bool fine = preflight(bring_up, f, timeout_ms, fault);
+    if (!fine && strstr(fault->text, "processing tunables") != NULL) {
+        f->no_tunables = true; /* an old glibc; see start_block.h */
+        fine = preflight(bring_up, f, timeout_ms, fault);
+    }
+    return fine && bring_up(f, fault);
 }
 
 /* --- jobs ----------------------------------------------------------------------------------- */

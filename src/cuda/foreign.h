@@ -42,6 +42,7 @@ struct foreign {
     struct libraries libraries;
     int32_t thread; /* id; 0: not started */
     uint32_t timeout_ms;
+    bool no_tunables;   /* this glibc cannot take any (start_block.h) */
     uint64_t looked_ns; /* when the thread was last seen alive */
     char death[FOREIGN_DEATH_BYTES];
 };

@@ -14,11 +14,12 @@ static const char *const withheld[] = {"LD_", "GLIBC_TUNABLES=", "MALLOC_"};
 /* Set for the driver, unless our environment says otherwise. */
 static const char *const wanted[] = {
     "LD_BIND_NOW=1",
-    /* Libraries that are opened later may have more thread-local storage than glibc sets aside. */
-    "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=32768",
     "CUDA_MODULE_LOADING=EAGER", /* nothing is loaded, or allocated, in the middle of a step */
     "CUDA_DEVICE_ORDER=PCI_BUS_ID",
 };
+
+/* Libraries that are opened later may have more thread-local storage than glibc sets aside. */
+static const char static_tls[] = "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=32768";
 
 static bool begins(const char *text, const char *head) {
     return strncmp(text, head, strlen(head)) == 0;
@@ -54,9 +55,10 @@ static uint64_t *push_text(struct start_block *block, uint64_t *at, const char *
 
 /* Variables beyond the first few hundred are left out: the block is no place for a long list. */
 static uint64_t *push_environment(struct start_block *block, uint64_t *at,
-                                  const char *library_path) {
+                                  const struct start_wish *wish) {
     const uint64_t *end = block->words + START_BLOCK_WORDS / 2;
-    at = push_variable(block, at, "LD_LIBRARY_PATH=", library_path);
+    at = push_variable(block, at, "LD_LIBRARY_PATH=", wish->library_path);
+    if (!wish->no_tunables) at = push_variable(block, at, static_tls, "");
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         size_t name = strcspn(wanted[i], "=") + 1;
         bool given = false;
@@ -110,7 +112,7 @@ static uint64_t *push_vector(struct start_block *block, uint64_t *at,
     return push(block, at, 0);
 }
 
-void start_block_build(struct start_block *block, const char *library_path,
+void start_block_build(struct start_block *block, const struct start_wish *wish,
                        const struct elf_image *helper, const struct elf_image *loader,
                        const struct handover *handover) {
     block->n_text = 0;
@@ -118,6 +120,6 @@ void start_block_build(struct start_block *block, const char *library_path,
     at = push(block, at, 1); /* argc */
     at = push_text(block, at, "wick");
     at = push(block, at, 0);
-    at = push_environment(block, at, library_path);
+    at = push_environment(block, at, wish);
     push_vector(block, at, helper, loader, handover);
 }

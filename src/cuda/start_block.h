@@ -3,6 +3,7 @@
 #ifndef WICK_CUDA_START_BLOCK_H
 #define WICK_CUDA_START_BLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cuda/elf_image.h"
@@ -17,9 +18,16 @@ struct start_block {
     uint32_t n_text;
 };
 
+/* What goes into the environment. */
+struct start_wish {
+    const char *library_path; /* LD_LIBRARY_PATH */
+    bool no_tunables;         /* glibc before 2.35 copies GLIBC_TUNABLES to where its program break
+                               * was, and gives up when that cannot be moved */
+};
+
 /* Fills the block. The environment is ours, without what is meant for a loader or an allocator, and
  * with what the driver needs; the auxiliary vector is ours, with the helper as the program. */
-void start_block_build(struct start_block *block, const char *library_path,
+void start_block_build(struct start_block *block, const struct start_wish *wish,
                        const struct elf_image *helper, const struct elf_image *loader,
                        const struct handover *handover);
 
