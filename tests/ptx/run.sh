@@ -8,7 +8,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0 skipped=0
 
-# suite PROGRAM ARGUMENTS...: one that says nothing, or ends badly without a failed test, is a failure.
+# suite PROGRAM ARGUMENTS...: one that says nothing, or ends badly without a failed test, failed.
 suite() {
     "$@" >"$log" 2>&1
     status=$?

@@ -27,7 +27,7 @@ def f32_numbers(name, count, least=1, most=254):
     return out[:count]
 
 
-# --- conversions ------------------------------------------------------------------------------------
+# --- conversions --------------------------------------------------------------------------------
 
 def to_half(name, form, mode):
     """Ties, numbers around them, subnormal results, overflow, infinities."""
@@ -147,7 +147,7 @@ def convert_vectors():
             to_integer("u", 32, "rzi"), to_integer("u", 32, "rni"), from_integer(), narrow()]
 
 
-# --- arithmetic of pairs ----------------------------------------------------------------------------
+# --- arithmetic of pairs ------------------------------------------------------------------------
 
 def half_numbers(name, form, count):
     pick = chooser(name)
@@ -195,13 +195,13 @@ def half_vectors():
     # Which zero is the smaller one is written in the ISA: minus is.
     low = lambda a, b: min(a, b, key=lambda x: (x[0], -x[1]))
     high = lambda a, b: max(a, b, key=lambda x: (x[0], -x[1]))
-    return [pair("add.rn.f16x2", F16, 2, add), pair("sub.rn.f16x2", F16, 2, sub), pair("sub.f16x2", F16, 2, sub),
-            pair("mul.rn.f16x2", F16, 2, mul), pair("fma.rn.f16x2", F16, 3, fma),
+    return [pair("add.rn.f16x2", F16, 2, add), pair("sub.rn.f16x2", F16, 2, sub),
+            pair("sub.f16x2", F16, 2, sub), pair("mul.rn.f16x2", F16, 2, mul), pair("fma.rn.f16x2", F16, 3, fma),
             pair("fma.rn.bf16x2", BF16, 3, fma), pair("min.f16x2", F16, 2, low),
             pair("max.f16x2", F16, 2, high), pair("max.bf16x2", BF16, 2, high)]
 
 
-# --- arithmetic of F32 ------------------------------------------------------------------------------
+# --- arithmetic of F32 --------------------------------------------------------------------------
 
 def single(opcode, mode, ftz, sources, function):
     columns = []
@@ -323,7 +323,7 @@ def float_vectors():
     return out + arithmetic("rn", True) + [quotients(), specials(), comparisons()]
 
 
-# --- approximations ---------------------------------------------------------------------------------
+# --- approximations -----------------------------------------------------------------------------
 
 def real(word):
     exact = decode(F32, word)

@@ -7,7 +7,7 @@ from vector import Vector, chooser
 LANES = 32
 
 
-# --- fragments: (row, column) of element i that the lane of this group and thread holds -----------
+# --- fragments: (row, column) of element i that the lane of this group and thread holds ---------
 
 def a_m16n8k8_16(group, thread, i):
     row = group if i in (0, 1) else group + 8
@@ -212,7 +212,7 @@ def mma_vectors():
             mma_special(), mma_wide()]
 
 
-# --- ldmatrix ---------------------------------------------------------------------------------------
+# --- ldmatrix -----------------------------------------------------------------------------------
 
 ROW_STRIDE = 48  # bytes: rows need not be neighbours
 
@@ -266,7 +266,7 @@ def matrix_vectors():
     return [ldmatrix(n, trans) for n in (1, 2, 4) for trans in (False, True)]
 
 
-# --- cp.async ---------------------------------------------------------------------------------------
+# --- cp.async -----------------------------------------------------------------------------------
 
 def copies(cache, size, with_source_size):
     """Each thread copies `size` bytes from a place of its own to another; bytes from the source

@@ -1,8 +1,8 @@
 """A vector: one PTX kernel, its inputs, and what must come out; and the files they lie in.
 
-A kernel has two parameters, the addresses of `in` and `out`. Thread t of n reads words in[j * n + t]
-into %a<j> and writes %d<j> to out[j * n + t]. out is all zeros before. What comes out is `exact`
-(bits) or `f32` (each word lies between two numbers, both NaN: any NaN).
+A kernel has two parameters, the addresses of `in` and `out`. Thread t of n reads in[j * n + t] into
+%a<j> and writes %d<j> to out[j * n + t]; out is all zeros before. What comes out is `exact` (bits)
+or `f32` (each word lies between two numbers; both NaN: any NaN).
 """
 
 import random
