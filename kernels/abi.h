@@ -5,11 +5,11 @@
  *
  * MODULES (kernels/<name>.ptx) and their entries
  *
- *   step              embed  prepare  top_slice  top_merge  finish
- *   matmul_<kind>     matmul_few  matmul_many           <kind> = repack_kind_name(kind), one module a
- *                                                       kind: only those a model uses are loaded
- *   attention_<type>_<width>      kv_store  attend_few  attend_combine  attend_many
- *                     <type> = f16, q8; <width> = gpu_attend_width(type, head_dim)
+ *   step                      embed  prepare  top_slice  top_merge  finish
+ *   matmul_<kind>             matmul_few  matmul_many
+ *                             <kind> = repack_kind_name(): only those a model uses are loaded
+ *   attention_<type>_<width>  kv_store  attend_few  attend_combine  attend_many
+ *                             <type> = f16, q8; <width> = gpu_attend_width(type, head_dim)
  *
  * A STEP is one graph: copy of the batch from pinned memory, then
  *

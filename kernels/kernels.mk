@@ -33,7 +33,7 @@ ptx: ptx-remade ## remake kernels/*.ptx (needs nvcc)
 ptx-remade: $(PTX_NAMES:%=$(BUILD)/kernels/%.ptx)
 
 ptx-check: ## compare kernels/*.ptx with what nvcc makes; assemble for every GPU, no spills (needs nvcc)
-	$(Q)$(parallel) ptx-remade $(PTX_NAMES:%=$(BUILD)/kernels/%.table)
+	+$(Q)$(parallel) ptx-remade $(PTX_NAMES:%=$(BUILD)/kernels/%.table)
 	$(Q)kernels/check.sh table $(PTX_NAMES:%=$(BUILD)/kernels/%.table)
 
 # Registers and shared memory of a module's kernels on every GPU we name; fails on a spill.
@@ -61,3 +61,27 @@ $(PTX_INCLUDED): kernels/kernels.mk $(wildcard kernels) $(PTX_FILES)
 PTX_OBJECTS := $(patsubst %,$(BUILD)/obj/%/src/cuda/modules.o,musl debug)
 $(PTX_OBJECTS): $(PTX_INCLUDED)
 $(PTX_OBJECTS): private FILE_FLAGS := -Wa,-I$(dir $(PTX_INCLUDED))
+
+# --- tests ---------------------------------------------------------------------------------------
+
+# Programs of glibc that load a driver (the stand-in, or a GPU's) as anyone would. Parts of wick that
+# they compare with are compiled anew: no sanitizer, -O2.
+KERNEL_TESTS   := $(patsubst tests/kernels/%.c,%,$(wildcard tests/kernels/test_*.c))
+KERNEL_TEST_IN := $(filter-out $(KERNEL_TESTS:%=tests/kernels/%.c),$(wildcard tests/kernels/*.c)) \
+                  tests/unit/block_rig.c src/cuda/repack.c src/model/pack.c \
+                  $(wildcard src/gguf/quant*.c) src/cpu/kernels_avx2.c src/base/panic.c src/base/log.c \
+                  src/base/clock.c
+kernel_test_objects = $(patsubst %.c,$(BUILD)/obj/kernels/%.o,$(1))
+
+$(BUILD)/obj/kernels/%.o: %.c Makefile kernels/kernels.mk
+	$(call say,CC-TEST,$<)
+	@mkdir -p $(@D)
+	$(Q)$(GNU_CC) $(CFLAGS_ALL) -O2 -g $(call named_flags,$<) -c $< -o $@
+
+$(BUILD)/kernels/test_%: $(BUILD)/obj/kernels/tests/kernels/test_%.o \
+                         $(call kernel_test_objects,$(KERNEL_TEST_IN))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(GNU_CC) -pthread -o $@ $^ -ldl $(LDLIBS)
+
+KERNEL_PROGRAMS := $(KERNEL_TESTS:%=$(BUILD)/kernels/%)

@@ -165,7 +165,7 @@ DEVICE void segment_multiply(const gpu_matmul &a, const few_shape &s, const oper
 #pragma unroll 1
     for (uint32_t unit = s.first_unit; unit < s.end_unit; unit++) {
         const uint8_t *weights = ring_next<facts>(a, s, walk, ring);
-#pragma unroll 2
+#pragma unroll(tiles == 1 ? 2 : 1)
         for (uint32_t c = 0; c < facts::chunks; c++) {
             uint32_t next = unit * facts::chunks + c + 1;
             if (next == end) next = first;
@@ -322,7 +322,8 @@ DEVICE void many_multiply(const uint8_t *stage, uint32_t tiles,
         for (int b = 0; b < (facts::quantised ? 2 : 4); b++) {
             if constexpr (facts::quantised) {
                 // Panels that take many registers come one after the other.
-                constexpr int at_once = facts::has_min || facts::halves ? 1 : WARP_PANELS;
+                constexpr bool wide = facts::has_min || facts::halves || facts::four_bits;
+                constexpr int at_once = wide ? 1 : WARP_PANELS;
 #pragma unroll
                 for (int p = 0; p < WARP_PANELS; p += at_once) {
                     weight_block<facts> w[at_once];
@@ -428,7 +429,8 @@ extern "C" __global__ void __launch_bounds__(32 * GPU_SEGMENTS_MAX, 2)
     few<module_facts>(a);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MANY_THREADS, 2)
+// Two blocks a multiprocessor need 128 registers a thread; Q2_K takes more.
+extern "C" __global__ void __launch_bounds__(GPU_MANY_THREADS, GPU_KIND == GPU_S4_16_MIN ? 1 : 2)
     matmul_many(const __grid_constant__ gpu_matmul a) {
     if constexpr (module_facts::form != GPU_FORM_F32) many<module_facts>(a);
 }

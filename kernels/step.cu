@@ -167,8 +167,8 @@ DEVICE void slice_sort(uint64_t *key) {
 }
 
 // Largest logit of the slice and sum of exp(logit - largest), in one fixed order.
-DEVICE void slice_sum(const float *logit, uint32_t count, float *part) {
-    __shared__ float each[8];
+// each: (8) of shared memory.
+DEVICE void slice_sum(const float *logit, uint32_t count, float *each, float *part) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float largest = -FLOAT_MAX, sum = 0;
     for (uint32_t i = threadIdx.x; i < count; i += 256) largest = fmaxf(largest, logit[i]);
@@ -192,6 +192,8 @@ DEVICE void slice_sum(const float *logit, uint32_t count, float *part) {
 extern "C" __global__ void __launch_bounds__(256) top_slice(const __grid_constant__ gpu_top a) {
     __shared__ float logit[GPU_TOP_SLICE];
     __shared__ uint64_t key[GPU_TOP_SLICE];
+    __shared__ float parts[8];
+    __shared__ uint64_t each[8];
     const uint32_t slice = blockIdx.x, row = blockIdx.y, top = a.step->top;
     if (row >= a.step->n_logits || slice >= a.slices) return;
     const uint32_t first = slice * GPU_TOP_SLICE, count = min(a.vocab - first, GPU_TOP_SLICE);
@@ -203,10 +205,9 @@ extern "C" __global__ void __launch_bounds__(256) top_slice(const __grid_constan
     }
     __syncthreads();
     const uint64_t at = (uint64_t)row * a.slices + slice;
-    slice_sum(logit, count, a.part + 2 * at);
+    slice_sum(logit, count, parts, a.part + 2 * at);
     uint64_t *out = a.key + at * GPU_TOP_MAX;
     if (top == 1) {
-        __shared__ uint64_t each[8];
         uint64_t best = 0;
         for (uint32_t i = threadIdx.x; i < GPU_TOP_SLICE; i += blockDim.x)
             best = key[i] > best ? key[i] : best;
