@@ -6,7 +6,7 @@ set -eu
 packages() {
     case $1 in
     build) echo "gcc libbearssl-dev libc6-dev linux-libc-dev musl-tools" ;;
-    check) echo "libcriterion-dev python3 strace" ;;
+    check) echo "libcriterion-dev mandoc python3 strace zsh" ;;
     lint) echo "clang-format clang-tidy" ;;
     image) echo "binutils cpio xz-utils zstd" ;;
     boot) echo "busybox-static gdisk mtools ovmf qemu-system-x86 systemd-boot-efi" ;;

@@ -132,10 +132,12 @@ static enum job_end job_follow(struct client *client, struct course *course, dou
     }
 }
 
-/* Prompts that begin differently find nothing of each other in the KV cache. */
+/* Prompts that begin differently find nothing of each other in the KV cache, nor of those of an
+ * earlier bench: the numbers go on with the clock, in milliseconds. */
 static size_t prompt_make(const struct step *step, unsigned job, char *out) {
     size_t n = 0;
-    if (!step->call->same) n = (size_t)sprintf(out, "%u. ", job + 1);
+    unsigned long number = (unsigned long)(step->begun_s * 1e3) + job;
+    if (!step->call->same) n = (size_t)sprintf(out, "%06lu. ", number % 1000000);
     memcpy(out + n, step->prompt, step->length);
     return n + step->length;
 }
@@ -143,7 +145,7 @@ static size_t prompt_make(const struct step *step, unsigned job, char *out) {
 static enum job_end job_run(struct client *client, unsigned job, struct course *course,
                             double *tokens) {
     struct step *step = client->step;
-    char *prompt = malloc(step->length + 16);
+    char *prompt = malloc(step->length + sizeof "000000. ");
     if (!prompt) return JOB_FAILED;
     size_t n = prompt_make(step, job, prompt);
     enum job_end end = JOB_BUSY;
@@ -272,13 +274,13 @@ static double of(const struct samples *samples, double share) {
 }
 
 static void table_head(void) {
-    printf("%30s  %-29s %s\n", "", "first token, ms", "gap between tokens, ms");
-    printf("%7s %6s %7s %7s  %6s %6s %6s %6s   %6s %6s %6s\n", "clients", "jobs", "jobs/s", "tok/s",
+    printf("%30s %-27s %s\n", "", "first token, ms", "gap of tokens, ms");
+    printf("%7s %5s %7s %7s %6s %6s %6s %7s %6s %6s %6s\n", "clients", "jobs", "jobs/s", "tok/s",
            "p50", "p90", "p99", "max", "p50", "p99", "max");
 }
 
 static void table_row(const struct step *step) {
-    printf("%7u %6u %7.2f %7.1f  %6.1f %6.1f %6.1f %6.1f   %6.2f %6.2f %6.2f\n", step->clients,
+    printf("%7u %5u %7.1f %7.1f %6.1f %6.1f %6.1f %7.1f %6.2f %6.2f %6.2f\n", step->clients,
            step->ended, step->ended / step->took_s, step->tokens / step->took_s,
            of(&step->first_ms, 0.5), of(&step->first_ms, 0.9), of(&step->first_ms, 0.99),
            of(&step->first_ms, 1), of(&step->gap_ms, 0.5), of(&step->gap_ms, 0.99),

@@ -274,8 +274,17 @@ def run_one(function, seconds):
         end_all()
 
 
+def forget_the_person():
+    """Programs under test neither read nor write what the person at this machine has set up."""
+    for name in ("WICK_CONNECT", "WICK_PROFILE", "WICK_KEY", "WICK_KEY_FILE", "NO_COLOR"):
+        os.environ.pop(name, None)
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        os.environ[name] = work_path("home")
+
+
 def run(chosen):
     """Runs (function, seconds) one after the other, a line each; returns the exit status."""
+    forget_the_person()
     count = {"ok": 0, "FAIL": 0, "skip": 0}
     begin = time.monotonic()
     for function, seconds in chosen:

@@ -56,6 +56,8 @@ class Screen:
             if self.row == self.rows:
                 self.row -= 1
                 self.pages[self.page] = self.pages[self.page][1:] + [[" "] * self.columns]
+        elif char == "\b":
+            self.column = max(0, self.column - 1)
         elif char >= " ":
             if self.column >= self.columns:
                 self.put("\r")
@@ -82,6 +84,8 @@ class Screen:
             self.row = min(self.rows - 1, self.row + max(n, 1))
         elif kind == "C":
             self.column = min(self.columns - 1, self.column + max(n, 1))
+        elif kind == "D":
+            self.column = max(0, self.column - max(n, 1))
         elif kind == "H":
             self.row = self.column = 0
         elif kind == "K":
