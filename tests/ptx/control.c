@@ -141,6 +141,21 @@ static void decode_griddepcontrol(struct decoder *d) {
     d->in->execute = execute_nothing;
 }
 
+struct successors control_successors(const struct instruction *in) {
+    struct successors s = {.falls = !in->guard.sink};
+    if (in->execute == execute_branch) {
+        s.count = 1;
+        s.targets = &in->target;
+    } else if (in->execute == execute_branch_table) {
+        const struct branch_table *table = in->detail;
+        s.count = table->count;
+        s.targets = table->targets;
+    } else if (in->execute != execute_exit && in->execute != execute_ret) {
+        s.falls = true;
+    }
+    return s;
+}
+
 static void decode_pmevent(struct decoder *d) {
     (void)decode_take(d, "mask");
     decode_operands(d, 1, 1);

@@ -143,6 +143,15 @@ static uint64_t decode_float(const struct operand *o, enum type type) {
     return bits;
 }
 
+static struct row decode_register(struct decoder *d, uint32_t id, bool writes) {
+    struct row row = d->rows[id];
+    struct registers *r = &d->registers;
+    r->touches = pool_grow(&d->module->pool, r->touches, r->touch_count, sizeof *r->touches);
+    r->touches[r->touch_count++] = (struct touch){
+        .instruction = (uint32_t)(d->in - d->kernel->code), .id = row.offset, .writes = writes};
+    return row;
+}
+
 static struct row decode_value(struct decoder *d, const struct operand *o, enum type type,
                                bool wide) {
     unsigned bytes = type_bytes(type);
@@ -150,7 +159,7 @@ static struct row decode_value(struct decoder *d, const struct operand *o, enum 
     if (o->second) decode_fail(d, "a pair of registers cannot stand here");
     switch (o->kind) {
     case OPERAND_REGISTER:
-        row = d->registers[o->id];
+        row = decode_register(d, o->id, false);
         if (row.bytes == 0) decode_fail(d, "a predicate stands where a value is expected");
         if (row.bytes != bytes && !(wide && row.bytes > bytes))
             decode_fail(d, "a register of %u bits stands where .%s is expected", row.bytes * 8u,
@@ -196,7 +205,7 @@ struct row decode_source_wide(struct decoder *d, const struct operand *o, enum t
 struct row decode_result_wide(struct decoder *d, const struct operand *o, unsigned bytes) {
     if (o->kind == OPERAND_SINK) return (struct row){.sink = true, .bytes = (uint8_t)bytes};
     if (o->kind != OPERAND_REGISTER) decode_fail(d, "the result is no register");
-    struct row row = d->registers[o->id];
+    struct row row = decode_register(d, o->id, true);
     if (row.bytes == 0 || row.bytes < bytes)
         decode_fail(d, "the result's register has %u bits, not %u", row.bytes * 8u, bytes * 8);
     return row;
@@ -209,20 +218,22 @@ struct row decode_result(struct decoder *d, const struct operand *o, unsigned by
     return row;
 }
 
+bool decode_is_predicate(const struct decoder *d, const struct operand *o) {
+    return o->kind == OPERAND_REGISTER && d->rows[o->id].bytes == 0;
+}
+
 struct row decode_predicate(struct decoder *d, const struct operand *o) {
     if (o->kind == OPERAND_INTEGER) return decode_constant(d, o->value ? UINT64_MAX : 0, 4);
-    if (o->kind != OPERAND_REGISTER || d->registers[o->id].bytes != 0)
-        decode_fail(d, "a predicate is expected");
-    struct row row = d->registers[o->id];
+    if (!decode_is_predicate(d, o)) decode_fail(d, "a predicate is expected");
+    struct row row = decode_register(d, o->id, false);
     row.negated = o->negated;
     return row;
 }
 
 struct row decode_predicate_result(struct decoder *d, const struct operand *o) {
     if (o->kind == OPERAND_SINK) return (struct row){.sink = true};
-    struct row row = decode_predicate(d, o);
-    if (row.base != BASE_REGISTERS || row.negated) decode_fail(d, "a predicate is expected");
-    return row;
+    if (!decode_is_predicate(d, o) || o->negated) decode_fail(d, "a predicate is expected");
+    return decode_register(d, o->id, true);
 }
 
 uint64_t decode_number(struct decoder *d, const struct operand *o) {
@@ -236,7 +247,7 @@ void decode_address(struct decoder *d, const struct operand *o) {
     struct instruction *in = d->in;
     in->offset = o->offset;
     if (base->kind == OPERAND_REGISTER) {
-        in->a = d->registers[base->id];
+        in->a = decode_register(d, base->id, false);
         if (in->a.bytes != 4 && in->a.bytes != 8)
             decode_fail(d, "the address's register has %u bits", in->a.bytes * 8u);
         if (in->a.bytes == 4 && (in->space == SPACE_GENERIC || in->space == SPACE_GLOBAL))
@@ -304,7 +315,7 @@ static void decode_new(struct decoder *d) {
     d->in->line = (uint32_t)d->statement->line;
     d->in->opcode = d->statement->opcode;
     if (d->statement->guard != NO_REGISTER) {
-        d->in->guard = d->registers[d->statement->guard];
+        d->in->guard = decode_register(d, d->statement->guard, false);
         d->in->guard.negated = d->statement->guard_negated;
     }
 }
@@ -328,30 +339,23 @@ static void decode_statement(struct decoder *d) {
 
 /* --- functions -------------------------------------------------------------------------------- */
 
-static unsigned row_bytes(enum type type) {
-    return type == TYPE_PRED ? 4 : LANES * type_bytes(type);
-}
-
-/* Registers of one activation, behind those there are. */
+/* Registers of one activation get the next ids. */
 static const struct row *decode_registers(struct decoder *d, const struct function *f) {
     struct row *rows = pool_take(&d->module->pool, (f->register_count + 1) * sizeof *rows);
-    size_t at = d->kernel->register_bytes;
-    for (int wide = 1; wide >= 0; wide--) /* predicates last: rows stay aligned to 64 bytes */
-        for (size_t i = 0; i < f->register_count; i++) {
-            enum type type = f->registers[i].type;
-            if ((type != TYPE_PRED) != wide) continue;
-            rows[i] = (struct row){
-                .offset = (uint32_t)at, .base = BASE_REGISTERS, .bytes = (uint8_t)type_bytes(type)};
-            at += row_bytes(type);
-        }
-    d->kernel->register_bytes = (at + 63) / 64 * 64;
+    struct registers *r = &d->registers;
+    for (size_t i = 0; i < f->register_count; i++) {
+        uint8_t bytes = (uint8_t)type_bytes(f->registers[i].type);
+        r->bytes = pool_grow(&d->module->pool, r->bytes, r->count, sizeof *r->bytes);
+        rows[i] = (struct row){.offset = r->count, .base = BASE_REGISTERS, .bytes = bytes};
+        r->bytes[r->count++] = bytes;
+    }
     return rows;
 }
 
 static void decode_function_body(struct decoder *d, const struct function *f) {
     uint32_t *starts = pool_take(&d->module->pool, (f->statement_count + 1) * sizeof *starts);
     d->function = f;
-    d->registers = decode_registers(d, f);
+    d->rows = decode_registers(d, f);
     d->local_base = d->kernel->local_bytes;
     d->kernel->local_bytes += (f->local_bytes + 15) / 16 * 16;
     d->jumps = NULL;
@@ -415,18 +419,23 @@ void decode_call(struct decoder *d) {
     uint32_t first_instruction = d->kernel->code_count;
     control_nothing(d->in);
     uint32_t callee = d->kernel->local_bytes;
-    struct decoder outer = *d;
+    const struct function *function = d->function;
+    const struct statement *statement = d->statement;
+    const struct row *rows = d->rows;
+    struct decoder_jump *jumps = d->jumps;
+    size_t jump_count = d->jump_count;
+    uint32_t local_base = d->local_base;
     decode_call_group(d, o[2], f->params, f->param_count, callee, false);
     d->depth++;
     decode_function_body(d, f);
     uint32_t end = d->kernel->code_count;
     for (uint32_t i = first_instruction; i < end; i++) control_return_to(&d->kernel->code[i], end);
-    d->function = outer.function;
-    d->statement = outer.statement;
-    d->registers = outer.registers;
-    d->local_base = outer.local_base;
-    d->jumps = outer.jumps;
-    d->jump_count = outer.jump_count;
+    d->function = function;
+    d->statement = statement;
+    d->rows = rows;
+    d->local_base = local_base;
+    d->jumps = jumps;
+    d->jump_count = jump_count;
     d->depth--;
     decode_cut(d);
     memset(d->taken, 1, sizeof d->taken);
@@ -471,6 +480,7 @@ static bool decode_kernel(struct ptx_module *module, struct function *f, struct 
     k->shared_bytes = align_up(f->shared_base + f->shared_bytes, 16);
     decode_function_body(d, f);
     decode_finish(d);
+    registers_place(k, &module->pool, &d->registers);
     struct ptx_param *params = pool_take(&module->pool, (f->param_count + 1) * sizeof *params);
     for (size_t i = 0; i < f->param_count; i++)
         params[i] = (struct ptx_param){.offset = (uint32_t)f->params[i].offset,

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 
 #include "tests/ptx/program.h"
+#include "tests/ptx/registers.h"
 
 #define PARTS_MAX 16
 
@@ -19,8 +20,9 @@ struct decoder {
 
     const struct function *function; /* the one being expanded */
     const struct statement *statement;
-    const struct row *registers; /* of this expansion */
-    uint32_t local_base;         /* its stack */
+    const struct row *rows;     /* of this expansion's registers: ids, no offsets yet */
+    struct registers registers; /* of the kernel */
+    uint32_t local_base;        /* its stack */
     uint32_t depth;
 
     const char *parts[PARTS_MAX]; /* the opcode's, cut at the dots; [0] is its name */
@@ -59,6 +61,8 @@ struct row decode_result(struct decoder *d, const struct operand *o, unsigned by
 struct row decode_result_wide(struct decoder *d, const struct operand *o, unsigned bytes);
 struct row decode_predicate(struct decoder *d, const struct operand *o);
 struct row decode_predicate_result(struct decoder *d, const struct operand *o);
+/* True: the operand is a predicate register. */
+bool decode_is_predicate(const struct decoder *d, const struct operand *o);
 /* A row of 32 copies. */
 struct row decode_constant(struct decoder *d, uint64_t value, unsigned bytes);
 /* [register + offset], [symbol + offset], [constant]: into in->a and in->offset. bytes: of the

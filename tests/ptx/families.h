@@ -25,6 +25,14 @@ bool arithmetic_decode(struct decoder *d);
 /* d = compute(s[0], ...), for the lanes in the mask. */
 execute_function arithmetic_execute;
 
+/* Where the code goes on behind an instruction. */
+struct successors {
+    bool falls; /* to the next one */
+    uint32_t count;
+    const uint32_t *targets;
+};
+struct successors control_successors(const struct instruction *in);
+
 /* Pieces of a call. */
 void control_nothing(struct instruction *in);
 void control_end(struct instruction *in);

@@ -233,7 +233,7 @@ static void decode_copy(struct decoder *d) {
     in->execute = execute_copy;
     if (n < 4) return;
     const struct operand *o = decode_operand(d, 3);
-    if (o->kind == OPERAND_REGISTER && d->registers[o->id].bytes == 0) {
+    if (decode_is_predicate(d, o)) {
         in->kind = 1; /* ignore-src */
         in->s[2] = decode_predicate(d, o);
         return;

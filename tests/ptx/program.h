@@ -63,9 +63,9 @@ struct instruction {
     int64_t offset;         /* of an address */
     uint32_t line, row_count;
     const char *opcode;
-    struct row d, a;        /* the result and the first source or the address */
-    struct row s[4];        /* sources; s[0] is a for arithmetic */
-    const struct row *rows; /* more: vectors, results of mma */
+    struct row d, a;  /* the result and the first source or the address */
+    struct row s[4];  /* sources; s[0] is a for arithmetic */
+    struct row *rows; /* more: vectors, results of mma */
 };
 
 struct ptx_kernel {
@@ -77,6 +77,8 @@ struct ptx_kernel {
     uint8_t *constants;
     size_t constant_bytes, register_bytes;
     uint32_t shared_bytes, local_bytes;
+    struct row *undefined; /* registers that may be read before they are written */
+    uint32_t undefined_count;
 };
 
 #endif

@@ -243,7 +243,7 @@ static void warp_specials(struct warp *w) {
     special_fill(w, SPECIAL_TOTAL_SMEM_SIZE, block->grid->shared_bytes);
 }
 
-/* Registers start with what nobody should rely on. */
+/* Registers that may be read before they are written hold what nobody should rely on. */
 void warp_start(struct warp *w) {
     const struct grid *grid = w->block->grid;
     uint32_t first = w->index * LANES;
@@ -255,8 +255,11 @@ void warp_start(struct warp *w) {
     w->state = WARP_READY;
     w->carry = w->turns = 0;
     w->waiting = NULL;
-    memset(w->base[BASE_REGISTERS], (int)(0xC0 + random_below(&w->block->worker->random, 16)),
-           grid->kernel->register_bytes);
+    for (uint32_t i = 0; i < grid->kernel->undefined_count; i++) {
+        const struct row *row = &grid->kernel->undefined[i];
+        memset(warp_row(w, row), (int)(0xC0 + random_below(&w->block->worker->random, 16)),
+               row->bytes ? (size_t)LANES * row->bytes : sizeof(uint32_t));
+    }
     if (grid->kernel->local_bytes)
         memset(w->local_shadow, 0, (size_t)LANES * grid->kernel->local_bytes + 16);
     tensor_async_clear(&w->async);
