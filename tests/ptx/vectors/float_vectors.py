@@ -196,8 +196,9 @@ def half_vectors():
     low = lambda a, b: min(a, b, key=lambda x: (x[0], -x[1]))
     high = lambda a, b: max(a, b, key=lambda x: (x[0], -x[1]))
     return [pair("add.rn.f16x2", F16, 2, add), pair("sub.rn.f16x2", F16, 2, sub),
-            pair("sub.f16x2", F16, 2, sub), pair("mul.rn.f16x2", F16, 2, mul), pair("fma.rn.f16x2", F16, 3, fma),
-            pair("fma.rn.bf16x2", BF16, 3, fma), pair("min.f16x2", F16, 2, low),
+            pair("sub.f16x2", F16, 2, sub), pair("mul.rn.f16x2", F16, 2, mul),
+            pair("fma.rn.f16x2", F16, 3, fma), pair("fma.rn.bf16x2", BF16, 3, fma),
+            pair("min.f16x2", F16, 2, low),
             pair("max.f16x2", F16, 2, high), pair("max.bf16x2", BF16, 2, high)]
 
 
