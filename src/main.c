@@ -19,6 +19,7 @@ enum { EXIT_FINE = 0, EXIT_FAULT = 1, EXIT_USAGE = 2 };
 /* Everything that lives as long as the process. */
 struct wick {
     struct config config;
+    struct gpu_driver gpu;
     struct engine engine;
     struct server server;
     struct arena arena;
@@ -70,7 +71,14 @@ static bool plan_and_carve(struct wick *wick, struct fault *fault) {
 }
 
 static bool prepare(struct wick *wick, struct fault *fault) {
+    wick->engine.gpu = &wick->gpu;
     return engine_map(&wick->engine, &wick->config, fault) && plan_and_carve(wick, fault);
+}
+
+/* From here on nothing is asked of the kernel but what serving needs, and what a driver needs. */
+static bool confine(struct wick *wick, uint32_t role, struct fault *fault) {
+    if (foreign_started(&wick->gpu.foreign)) role |= SANDBOX_DRIVER;
+    return !sandbox_supported() || sandbox_enter(role, fault);
 }
 
 /* A plain process: what fails ends it. */
@@ -89,7 +97,7 @@ static int serve(struct wick *wick) {
         break;
     }
     arena_seal(&wick->arena);
-    if (sandbox_supported() && !sandbox_enter(SANDBOX_PROCESS, &fault)) return give_up(&fault);
+    if (!confine(wick, SANDBOX_PROCESS, &fault)) return give_up(&fault);
     server_run(&wick->server);
     server_close(&wick->server);
     engine_close(&wick->engine);
@@ -132,7 +140,7 @@ static _Noreturn void serve_machine(struct wick *wick) {
     if (result != SERVER_STOPPED) {
         boot_up(boot, result == SERVER_READY);
         arena_seal(&wick->arena);
-        if (sandbox_supported() && !sandbox_enter(SANDBOX_INIT, &worse)) {
+        if (!confine(wick, SANDBOX_INIT, &worse)) {
             boot->host.ops->complain(&boot->host, worse.text);
         }
         server_run(server);

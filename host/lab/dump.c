@@ -128,6 +128,9 @@ static bool prompt_dump(struct session *session, const struct config *given, str
     if (strlen(config.out) > DIRECTORY_BYTES - NAME_BYTES)
         return fault_set(fault, FAULT_INVALID_REQUEST, "out= is too long");
     if (!session_open(session, &config, true, fault)) return false;
+    if (session->engine.cuda)
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "backend=cuda shows no stages of the network: dump with backend=cpu");
     if (!session_prompt(session, config.max_tokens, fault)) return false;
     const struct backend_info *info = &session->engine.backend->info;
     uint32_t most = DUMP_CHUNK < info->logits_max ? DUMP_CHUNK : info->logits_max;

@@ -33,6 +33,12 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     s->config = *config;
     if (s->config.model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "model= is missing: the GGUF file to load");
+    static struct gpu_driver gpu; /* one in the life of a process */
+    s->engine.gpu = &gpu;
+    if (strcmp(s->config.backend, "cuda") == 0 && s->config.kv_type == CONFIG_KV_F32) {
+        fprintf(stderr, "kv=f16: the CUDA backend keeps no F32 cache\n");
+        s->config.kv_type = CONFIG_KV_F16;
+    }
     if (!engine_map(&s->engine, &s->config, fault)) return false;
     s->engine.taps = every_row;
     arena_measure(&s->arena);

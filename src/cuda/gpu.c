@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/panic.h"
 
 enum { COMPUTE_MAJOR_MIN = 8 }; /* the kernels' PTX is for compute_80 */
@@ -28,6 +28,29 @@ bool gpu_run(struct gpu_driver *driver, foreign_call *call, struct gpu_call *con
     if (foreign_run(&driver->foreign, call, context, &result) != FOREIGN_DONE)
         return gpu_death_fault(driver, fault);
     return result == 0 || gpu_call_fault(context, fault);
+}
+
+enum backend_status gpu_go(struct gpu_driver *driver, foreign_call *call, struct gpu_call *context,
+                           uint64_t deadline_ns, struct fault *fault) {
+    struct foreign *foreign = &driver->foreign;
+    int64_t result = 0;
+    if (!driver->posted) {
+        context->api = &driver->api;
+        driver->posted = foreign_post(foreign, call, context);
+        driver->posted_ns = clock_ns();
+    }
+    enum foreign_status status =
+        driver->posted ? foreign_wait(foreign, deadline_ns, &result) : FOREIGN_DEAD;
+    if (status == FOREIGN_PENDING) {
+        uint64_t waited_ms = (clock_ns() - driver->posted_ns) / 1000000;
+        if (waited_ms <= driver->patience_ms) return BACKEND_PENDING;
+        foreign_condemn(foreign, driver->patience_ms);
+        status = FOREIGN_DEAD;
+    }
+    driver->posted = false;
+    if (status == FOREIGN_DEAD) gpu_death_fault(driver, fault);
+    if (status == FOREIGN_DONE && result != 0) gpu_call_fault(context, fault);
+    return status == FOREIGN_DONE && result == 0 ? BACKEND_DONE : BACKEND_FAILED;
 }
 
 bool gpu_driver_open(struct gpu_driver *driver, const char *cuda_path, struct fault *fault) {

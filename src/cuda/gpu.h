@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/config.h"
 #include "base/fault.h"
 #include "cuda/driver_api.h"
@@ -19,6 +20,9 @@ struct gpu_driver {
     struct cuda_api api;
     struct gpu_list list; /* .version and the devices */
     struct gpu_open opened;
+    bool posted; /* a call is with the driver thread */
+    uint64_t posted_ns;
+    uint32_t patience_ms; /* for one call of loading */
 };
 
 /* Brings the driver up and lists its devices. The fault (CUDA_ERROR) says which step failed.
@@ -45,6 +49,11 @@ int gpu_device_find(const struct gpu_list *list, const char *text);
  * start only. */
 bool gpu_run(struct gpu_driver *driver, foreign_call *call, struct gpu_call *context,
              struct fault *fault);
+
+/* Posts a call, once, and waits for it until the deadline: call again, with the same, while it is
+ * PENDING. For loading: a call that takes longer than patience_ms condemns the driver. */
+enum backend_status gpu_go(struct gpu_driver *driver, foreign_call *call, struct gpu_call *context,
+                           uint64_t deadline_ns, struct fault *fault);
 
 /* What a call that returned an error said. */
 bool gpu_call_fault(const struct gpu_call *call, struct fault *fault);

@@ -1,10 +1,12 @@
 #include "cuda/layout.h"
 
+#include <math.h>
 #include <stddef.h>
 
 #include "base/bytes.h"
 #include "base/config.h"
 #include "base/panic.h"
+#include "cuda/repack.h"
 #include "model/pack.h"
 
 _Static_assert((int)GPU_F32 == PACK_F32 && (int)GPU_Q8 == PACK_Q8 && (int)GPU_S8_32 == PACK_S8_32 &&
@@ -118,6 +120,12 @@ static void layer_place(struct layout_layer *to, const struct model_layer *from,
     to->v_bias = vector_take(vram, &from->v_bias);
 }
 
+/* Both tables, one behind the other. */
+static uint64_t angle_bytes(const struct layout *l) {
+    uint64_t positions = GPU_ROPE_LOW + repack_angles_high(l->limits.ctx);
+    return positions * l->model->geo.rope_dim * sizeof(double);
+}
+
 static void weights_place(struct layout *l, struct arena *vram) {
     const struct model *model = l->model;
     const struct model_geometry *geo = &model->geo;
@@ -132,9 +140,8 @@ static void weights_place(struct layout *l, struct arena *vram) {
     l->token_embd = l->output;
     if (!geo->tied) matrix_place(&l->token_embd, &model->token_embd, 0, vram);
     l->output_norm = vector_take(vram, &model->output_norm);
-    uint64_t angle_bytes = geo->rope_dim / 2 * 2 * sizeof(double);
-    l->angle_low = vram_take(vram, GPU_ROPE_LOW * angle_bytes);
-    l->angle_high = vram_take(vram, (l->limits.ctx / GPU_ROPE_LOW + 1) * angle_bytes);
+    l->angle_low = vram_take(vram, angle_bytes(l));
+    l->angle_high = l->angle_low + GPU_ROPE_LOW * geo->rope_dim * sizeof(double);
     l->weight_bytes = vram->used - before;
 }
 
@@ -142,6 +149,7 @@ static void cache_place(struct layout *l, struct arena *vram) {
     const struct model_geometry *geo = &l->model->geo;
     uint32_t type = l->limits.kv_type == CONFIG_KV_Q8_0 ? GPU_KV_Q8_0 : GPU_KV_F16;
     l->kv = (struct gpu_kv){.type = type, .n_kv_heads = geo->n_kv_heads, .head_dim = geo->head_dim};
+    l->attend_scale = 1 / sqrtf((float)geo->head_dim);
     l->kv.page_bytes = gpu_kv_page_bytes(type, geo->n_kv_heads, geo->head_dim);
     uint64_t layer_bytes = l->kv.page_bytes * l->limits.n_pages;
     arena_section(vram, "GPU KV cache");
@@ -206,11 +214,10 @@ static void activations_place(struct layout *l, struct arena *vram) {
 /* Of one upload buffer: a panel, a table or a vector must fit. */
 static uint64_t upload_bytes(const struct layout *l) {
     const struct model_geometry *geo = &l->model->geo;
-    uint64_t tables = (l->limits.ctx / GPU_ROPE_LOW + 1 + GPU_ROPE_LOW) * 8ull * geo->rope_dim;
     uint64_t widest = geo->ffn > geo->dim ? geo->ffn : geo->dim;
     uint32_t heads = geo->n_heads * geo->head_dim;
     if (widest < heads) widest = heads;
-    uint64_t bytes = most(LAYOUT_UPLOAD_BYTES, tables);
+    uint64_t bytes = most(LAYOUT_UPLOAD_BYTES, angle_bytes(l));
     return round_up(most(bytes, gpu_panel_bytes(GPU_F32, (uint32_t)widest)), LAYOUT_ALIGN);
 }
 

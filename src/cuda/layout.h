@@ -66,6 +66,7 @@ struct layout {
     uint64_t angle_low, angle_high; /* doubles, see struct gpu_embed */
     uint64_t weight_bytes, kv_bytes, kv_at;
     struct gpu_kv kv;      /* but its layer */
+    float attend_scale;    /* 1 / sqrt(head_dim) */
     uint32_t chunks;       /* of the context */
     uint32_t partial_rows; /* that have a place in `partial` */
 

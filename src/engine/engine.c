@@ -11,8 +11,10 @@
 
 #include "base/bus.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/panic.h"
 #include "cpu/cpu.h"
+#include "cuda/cuda.h"
 
 enum {
     ENGINE_CTX_DEFAULT = 4096, /* when the model allows more and nobody asked */
@@ -44,7 +46,8 @@ static bool engine_map_file(struct engine *engine, const char *path, struct faul
     bool mappable = engine_file_size(fd, &bytes);
     if (mappable && bytes > 0) map = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     int error = errno;
-    close(fd);
+    engine->fd = fd;
+    if (map == MAP_FAILED) close(fd);
     if (!mappable)
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "%s: neither a regular file nor a disk",
                          path);
@@ -92,19 +95,56 @@ static bool engine_choose(struct engine *engine, struct fault *fault) {
     return true;
 }
 
+/* --- which backend --- */
+
+/* backend=auto: the GPU if it can be opened and the plan fits it; otherwise *fault says why not. */
+static bool engine_tries_cuda(struct engine *engine, struct fault *fault) {
+    const struct config *config = engine->config;
+    struct arena measure;
+    if (engine->gpu == NULL || strcmp(config->isa, "auto") != 0)
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         engine->gpu == NULL ? "a plan brings no GPU up" : "isa= is of the CPU");
+    if (!cuda_check(config, &engine->model, fault) || !cuda_open(engine->gpu, config, fault))
+        return false;
+    engine->cuda = true;
+    arena_measure(&measure);
+    return engine_carve(engine, &measure, fault) && engine_fits(engine, 0, NULL, fault);
+}
+
+static bool engine_choose_backend(struct engine *engine, struct fault *fault) {
+    const struct config *config = engine->config;
+    struct fault why;
+    bool automatic = strcmp(config->backend, "auto") == 0;
+    if (automatic) {
+        engine->cuda = engine_tries_cuda(engine, &why);
+    } else if (strcmp(config->backend, "cuda") == 0) {
+        engine->cuda = true;
+        if (!cuda_check(config, &engine->model, fault)) return false;
+        if (engine->gpu != NULL && !cuda_open(engine->gpu, config, fault)) return false;
+    }
+    if (!engine->cuda) {
+        close(engine->fd);
+        if (automatic) log_event(LOG_INFO, "backend", "cpu, not cuda: %s", why.text);
+        return true;
+    }
+    if (engine->gpu == NULL) return true;
+    char line[GPU_LINE_BYTES_MAX];
+    gpu_device_line(engine->gpu, (uint32_t)engine->gpu->opened.device, line);
+    log_event(LOG_INFO, "backend", "cuda: %s", line);
+    return true;
+}
+
 bool engine_map(struct engine *engine, const struct config *config, struct fault *fault) {
     wick_assert(engine->file == NULL);
     engine->config = config;
     if (config->model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "no model given: model=FILE.gguf");
-    if (strcmp(config->backend, "cuda") == 0)
-        return fault_set(fault, FAULT_INVALID_REQUEST, "backend=cuda: not in this build yet");
     if (!cpu_check(config->isa, fault)) return false;
     if (!engine_map_file(engine, config->model, fault)) return false;
     if (!gguf_parse(&engine->gguf, engine->file, engine->file_bytes, fault) ||
         !model_bind(&engine->model, &engine->gguf, fault))
         return engine_blame(config->model, fault);
-    return engine_choose(engine, fault);
+    return engine_choose(engine, fault) && engine_choose_backend(engine, fault);
 }
 
 void engine_blank(struct engine *engine, const struct config *config) {
@@ -141,7 +181,16 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
         .vocab = engine->vocab.n_tokens,
         .taps = engine->taps,
     };
-    engine->backend = cpu_carve(config->isa, &engine->model, &limits, arena);
+    engine->candidates = engine->cuda ? CUDA_CANDIDATES : 0;
+    arena_measure(&engine->vram);
+    arena_measure(&engine->pinned);
+    if (!engine->cuda) {
+        engine->backend = cpu_carve(config->isa, &engine->model, &limits, arena);
+        return true;
+    }
+    struct cuda_setup setup = {.driver = engine->gpu, .config = config, .file = engine->fd};
+    engine->backend =
+        cuda_carve(&setup, &engine->model, &limits, arena, &engine->vram, &engine->pinned);
     return true;
 }
 
@@ -160,26 +209,35 @@ static uint64_t engine_memory_available(void) {
     return line != NULL ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
 }
 
-static uint64_t engine_bytes_at(struct engine *engine, uint32_t ctx, uint32_t slots,
-                                engine_rest *rest) {
+/* Bytes that an engine needs, or may use. */
+struct engine_room {
+    uint64_t memory, vram;
+};
+
+static bool engine_room_holds(struct engine_room room, struct engine_room need) {
+    return need.memory <= room.memory && need.vram <= room.vram;
+}
+
+static struct engine_room engine_room_at(struct engine *engine, uint32_t ctx, uint32_t slots,
+                                         engine_rest *rest) {
     struct arena measure;
     struct fault ignored;
     engine->ctx = ctx;
     engine->slots = slots;
     engine->n_pages = slots * engine_pages_for(ctx);
     arena_measure(&measure);
-    if (!engine_carve(engine, &measure, &ignored)) return UINT64_MAX;
+    if (!engine_carve(engine, &measure, &ignored)) return (struct engine_room){UINT64_MAX, 0};
     if (rest != NULL) rest(engine, &measure);
-    return measure.used;
+    return (struct engine_room){measure.used + engine->pinned.used, engine->vram.used};
 }
 
 /* The largest ctx (a multiple of a KV page) with which `slots` sequences fit; 0: none. */
 static uint32_t engine_largest_ctx(struct engine *engine, uint32_t ctx, uint32_t slots,
-                                   engine_rest *rest, uint64_t available) {
+                                   engine_rest *rest, struct engine_room room) {
     uint32_t low = 0, high = engine_pages_for(ctx);
     while (low < high) {
         uint32_t middle = (low + high + 1) / 2;
-        if (engine_bytes_at(engine, middle * KV_PAGE_TOKENS, slots, rest) <= available)
+        if (engine_room_holds(room, engine_room_at(engine, middle * KV_PAGE_TOKENS, slots, rest)))
             low = middle;
         else
             high = middle - 1;
@@ -187,26 +245,43 @@ static uint32_t engine_largest_ctx(struct engine *engine, uint32_t ctx, uint32_t
     return low * KV_PAGE_TOKENS;
 }
 
+/* What there is; what is not known is without limit. */
+static struct engine_room engine_room_available(const struct engine *engine) {
+    struct engine_room room = {engine->config->memory, UINT64_MAX};
+    if (room.memory == 0) room.memory = engine_memory_available();
+    if (room.memory == 0) room.memory = UINT64_MAX;
+    if (!engine->cuda) return room;
+    if (engine->gpu != NULL)
+        room.vram = cuda_vram_available(engine->gpu, engine->config);
+    else if (engine->config->vram != 0)
+        room.vram = engine->config->vram;
+    return room;
+}
+
 bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
                  struct fault *fault) {
-    uint64_t available = engine->config->memory;
-    if (available == 0) available = engine_memory_available();
-    if (available == 0 || bytes <= available) return true;
+    struct engine_room room = engine_room_available(engine);
+    struct engine_room need = {bytes + engine->pinned.used, engine->vram.used};
+    if (engine_room_holds(room, need)) return true;
+    bool vram = need.vram > room.vram;
+    enum fault_code code = vram ? FAULT_INSUFFICIENT_VRAM : FAULT_INSUFFICIENT_RESOURCES;
+    unsigned long long required = vram ? need.vram : need.memory;
+    unsigned long long available = vram ? room.vram : room.memory;
+    const char *what = vram ? "GPU memory" : "memory";
     static struct engine trial; /* too big for a stack; boot is single-threaded */
     trial = *engine;
     for (uint32_t slots = engine->slots; slots > 0; slots--) {
-        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, rest, available);
+        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, rest, room);
         if (ctx == 0) continue;
-        return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
-                         "memory: required %llu bytes, available %llu bytes; ctx=%u slots=%u "
+        return fault_set(fault, code,
+                         "%s: required %llu bytes, available %llu bytes; ctx=%u slots=%u "
                          "would fit",
-                         (unsigned long long)bytes, (unsigned long long)available,
-                         engine_min(ctx, engine->ctx), slots);
+                         what, required, available, engine_min(ctx, engine->ctx), slots);
     }
-    return fault_set(fault, FAULT_INSUFFICIENT_RESOURCES,
-                     "memory: required %llu bytes, available %llu bytes; no ctx and slots would "
+    return fault_set(fault, code,
+                     "%s: required %llu bytes, available %llu bytes; no ctx and slots would "
                      "fit, a smaller model would",
-                     (unsigned long long)bytes, (unsigned long long)available);
+                     what, required, available);
 }
 
 /* --- loading --- */
@@ -225,6 +300,7 @@ static void engine_unmap(struct engine *engine) {
     if (engine->file == NULL) return;
     bus_forget();
     munmap((void *)(uintptr_t)engine->file, engine->file_bytes);
+    if (engine->cuda) close(engine->fd);
     engine->file = NULL;
 }
 

@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/config.h"
 #include "base/fault.h"
+#include "cuda/gpu.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
 #include "token/vocab.h"
@@ -26,12 +27,18 @@ struct engine {
     const struct config *config;
     const uint8_t *file; /* the mapping; NULL once everything is loaded */
     uint64_t file_bytes;
+    int fd;         /* of the file, while a GPU is loaded from it */
     uint32_t ctx;   /* tokens of one sequence, as chosen */
     uint32_t slots; /* sequences at once */
     uint32_t n_pages;
     uint32_t rows_max, logits_max; /* of a batch; known while measuring, when backend is NULL */
     uint32_t candidates;           /* backend_info's, likewise */
     bool taps;                     /* set before engine_carve: the backend makes room for taps */
+    /* Set before engine_map, stays for the life of the process. NULL: no driver is brought up, and
+     * backend=cuda can only be planned. */
+    struct gpu_driver *gpu;
+    bool cuda;                 /* the backend that was chosen */
+    struct arena vram, pinned; /* what it takes of the device and of pinned memory, measured */
     struct gguf gguf;
     struct model model;
     struct vocab vocab;
@@ -43,9 +50,9 @@ struct engine {
     uint32_t warm_up_page;
 };
 
-/* Opens and maps the file (or disk) of config->model, parses it, binds the model. The engine struct
- * is big: make it static. Faults are MODEL_LOAD_FAILED with the file's name, the offset and the
- * reason. */
+/* Opens and maps the file (or disk) of config->model, parses it, binds the model, chooses the
+ * backend and brings the GPU up if that is it. The engine struct is big: make it static. Faults are
+ * MODEL_LOAD_FAILED with the file's name, the offset and the reason, and CUDA_ERROR. */
 bool engine_map(struct engine *engine, const struct config *config, struct fault *fault);
 
 /* An engine without a model, in place of all the steps below but server_carve: for a server that
@@ -59,9 +66,10 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
 /* Measures what else lies in the arena, for an engine of that ctx and slots. */
 typedef void engine_rest(struct engine *engine, struct arena *arena);
 
-/* Does a plan of `bytes` fit this machine (config->memory, or what is available now)? The fault,
- * INSUFFICIENT_RESOURCES, states required and available bytes and the largest ctx and slots that
- * would fit, with `rest` (NULL: nothing) beside the engine. */
+/* Does a plan of `bytes` fit this machine (config->memory, or what is available now), and what it
+ * takes of the GPU fit that (config->vram, or what is free)? The fault, INSUFFICIENT_RESOURCES or
+ * INSUFFICIENT_VRAM, states required and available bytes and the largest ctx and slots that would
+ * fit, with `rest` (NULL: nothing) beside the engine. */
 bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
                  struct fault *fault);
 

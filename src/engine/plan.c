@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { PLAN_MIB = 1 << 20 };
 
@@ -15,7 +16,7 @@ static const char *plan_row(char out[PLAN_LINE_BYTES], const char *name, uint64_
 static const char *plan_note(const struct engine *engine, const char *name, char *out,
                              size_t bytes) {
     out[0] = '\0';
-    if (name[0] == 'K')
+    if (strstr(name, "KV cache") != NULL)
         snprintf(out, bytes, "slots=%u ctx=%u pages=%u", engine->slots, engine->ctx,
                  engine->n_pages);
     return out;
@@ -36,6 +37,18 @@ const char *plan_line(const struct arena *arena, const struct engine *engine, si
     }
     index -= arena->n_sections;
     if (index == 0) return plan_row(out, "arena, in all", arena->used, "one mapping");
+    if (engine->cuda) {
+        const struct arena *vram = &engine->vram;
+        if (index <= vram->n_sections) {
+            const struct arena_section *section = &vram->section[index - 1];
+            return plan_row(out, section->name, section->bytes,
+                            plan_note(engine, section->name, note, sizeof note));
+        }
+        index -= vram->n_sections;
+        if (index == 1) return plan_row(out, "GPU memory, in all", vram->used, "one allocation");
+        if (index == 2) return plan_row(out, "pinned memory", engine->pinned.used, "the driver's");
+        index -= 2;
+    }
     if (index == 1)
         return plan_row(out, "model file", engine->file_bytes, "mapped while loading only");
     return NULL;

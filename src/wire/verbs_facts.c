@@ -72,9 +72,9 @@ void verb_health(struct server *server, struct client *client, const struct comm
     line_string(&line, geo->name);
     line_add(&line, " architecture=%s quantisation=%s resident=%s", geo->architecture,
              geo->quantisation, resident ? "yes" : "no");
-    line_add(&line, " weight_bytes=%llu kv_bytes=%llu arena_bytes=%zu vram_bytes=0",
+    line_add(&line, " weight_bytes=%llu kv_bytes=%llu arena_bytes=%zu vram_bytes=%llu",
              (unsigned long long)info->weight_bytes, (unsigned long long)info->kv_bytes,
-             server->arena->used);
+             server->arena->used, (unsigned long long)info->vram_bytes);
     line_add(&line, " tokenizer=%s vocab=%u ctx=%u", engine->vocab.kind_name,
              engine->vocab.n_tokens, engine->ctx);
     line_add(&line, " slots_free=%u slots=%u queued=%u queue=%u uptime_s=%.0f", counts.slots_free,
@@ -142,6 +142,11 @@ static void info_server(const struct server *server, struct client *client) {
     info_text(client, "backend", info->name);
     info_text(client, "isa", info->isa);
     info_text(client, "device", info->device);
+    for (int i = 0; engine->gpu != NULL && i < engine->gpu->list.n; i++) {
+        char gpu[GPU_LINE_BYTES_MAX];
+        gpu_device_line(engine->gpu, (uint32_t)i, gpu);
+        info_text(client, "gpu", gpu);
+    }
     info_number(client, "deadline_ms", config->deadline_ms);
     info_number(client, "stall_ms", config->stall_ms);
     info_number(client, "drain_ms", config->drain_ms);

@@ -54,8 +54,8 @@ forbidden_symbols() {
 }
 
 links_nothing_forbidden() {
-    nm "$wick" | grep -q ' T main$' || { echo "no symbol table: nothing was checked"; return 1; }
-    ! forbidden_symbols "$wick"
+    nm "$wick.sym" | grep -q ' T main$' || { echo "no symbol table: nothing was checked"; return 1; }
+    ! forbidden_symbols "$wick.sym"
 }
 
 # A check that cannot fail is none: the same pattern must find what a program with a heap links.
