@@ -28,41 +28,42 @@ bool shared_create(struct shared *s, uint32_t size, uint32_t warps) {
     *s = (struct shared){.size = size, .warps = warps};
     size_t words = size / 4 + 1;
     s->bytes = malloc(size + 64);
-    s->writers = calloc(words, sizeof(uint32_t));
-    s->byte_writers = calloc(words * 4, sizeof(uint32_t));
-    bool there = s->bytes && s->writers && s->byte_writers;
-    for (int i = 0; i < 2; i++) {
-        s->readers[i] = calloc(words, sizeof(uint32_t));
-        s->byte_readers[i] = calloc(words * 4, sizeof(uint32_t));
-        there = there && s->readers[i] && s->byte_readers[i];
-    }
+    s->words = calloc(words, sizeof *s->words);
+    s->parts = calloc(words * 4, sizeof *s->parts);
     shared_reset(s);
-    return there;
+    return s->bytes && s->words && s->parts;
 }
 
-void shared_reset(struct shared *s) {
-    size_t words = s->size / 4 + 1;
-    memset(s->bytes, 0xA5, s->size);
-    memset(s->writers, 0, words * sizeof(uint32_t));
-    for (int i = 0; i < 2; i++) memset(s->readers[i], 0, words * sizeof(uint32_t));
-    memset(s->seen, 0, sizeof s->seen);
-    memset(s->full, 0, sizeof s->full);
-    memset(s->arrived, 0, sizeof s->arrived);
+/* Nothing was written before `clock`, and everything up to then is in order. */
+static void shared_begin(struct shared *s, uint32_t birth, uint32_t ordered) {
+    s->birth = birth;
     for (uint32_t w = 0; w < s->warps; w++) {
-        s->clocks[w] = 1;
+        s->clocks[w] = ordered + 1;
+        s->full[w] = ordered;
+        s->arrived[w] = 0;
+        for (uint32_t v = 0; v < s->warps; v++) s->seen[w][v] = ordered;
         free(s->lanes[w]);
         s->lanes[w] = NULL;
     }
 }
 
+void shared_reset(struct shared *s) {
+    uint32_t latest = 0;
+    for (uint32_t w = 0; w < s->warps; w++)
+        if (s->clocks[w] > latest) latest = s->clocks[w];
+    if (latest > CLOCK_MAX / 2) { /* a new count of time: old records must not look like new ones */
+        size_t words = s->size / 4 + 1;
+        memset(s->words, 0, words * sizeof *s->words);
+        memset(s->parts, 0, words * 4 * sizeof *s->parts);
+        latest = 0;
+    }
+    shared_begin(s, latest, latest);
+}
+
 void shared_free(struct shared *s) {
     free(s->bytes);
-    free(s->writers);
-    free(s->byte_writers);
-    for (int i = 0; i < 2; i++) {
-        free(s->readers[i]);
-        free(s->byte_readers[i]);
-    }
+    free(s->words);
+    free(s->parts);
     for (uint32_t w = 0; w < s->warps; w++) free(s->lanes[w]);
 }
 
@@ -85,86 +86,142 @@ static struct shared_conflict conflict_make(uint32_t record, uint32_t byte, bool
                                     .other_writes = writes};
 }
 
+static inline bool written(const struct shared *s, uint32_t record) {
+    return record_clock(record) > s->birth;
+}
+
+static inline void cell_read(struct shared *s, struct shared_cell *c, uint32_t warp, uint32_t lane,
+                             bool strong, uint32_t record) {
+    uint32_t first = c->readers[0];
+    if (first == record) return;
+    if (record_warp(first) == warp && record_clock(first) == record_clock(record)) {
+        if (record_lane(first) != lane)
+            record = record_make(warp, strong && record_strong(first), LANE_SEVERAL,
+                                 record_clock(record));
+    } else if (record_warp(first) != warp && !ordered(s, warp, lane, first)) {
+        c->readers[1] = first;
+    }
+    c->readers[0] = record;
+}
+
 /* One cell of records: a word's or a byte's. */
-static inline struct shared_conflict cell_touch(struct shared *s, uint32_t warp, uint32_t lane,
-                                                uint32_t byte, enum shared_access access,
-                                                uint32_t *writer, uint32_t *first,
-                                                uint32_t *second) {
+static inline struct shared_conflict cell_touch(struct shared *s, struct shared_cell *c,
+                                                uint32_t warp, uint32_t lane, uint32_t byte,
+                                                enum shared_access access) {
     bool strong = access >= SHARED_ATOMIC_READ;
-    bool writes_only = access == SHARED_WRITE || access == SHARED_ATOMIC_WRITE;
     uint32_t record = record_make(warp, strong, lane, s->clocks[warp]);
-    uint32_t w = *writer;
-    if (w && record_lane(w) == LANE_FLIGHT) return conflict_make(w, byte, true);
-    if (w && !(strong && record_strong(w)) && !ordered(s, warp, lane, w))
-        return conflict_make(w, byte, true);
-    if (!writes_only && !w)
+    uint32_t w = c->writer;
+    if (written(s, w)) {
+        if (record_lane(w) == LANE_FLIGHT ||
+            (!(strong && record_strong(w)) && !ordered(s, warp, lane, w)))
+            return conflict_make(w, byte, true);
+    } else if (access != SHARED_WRITE && access != SHARED_ATOMIC_WRITE) {
         return (struct shared_conflict){.trouble = SHARED_UNWRITTEN, .byte = byte};
+    }
     if (access == SHARED_READ || access == SHARED_ATOMIC_READ) {
-        if (*first == record) return (struct shared_conflict){0};
-        if (*first && record_warp(*first) == warp) {
-            bool same = record_clock(*first) == s->clocks[warp] && record_lane(*first) != lane;
-            *first = same ? record_make(warp, strong && record_strong(*first), LANE_SEVERAL,
-                                        s->clocks[warp])
-                          : record;
-        } else if (*first && !ordered(s, warp, lane, *first)) {
-            *second = *first;
-            *first = record;
-        } else {
-            *first = record;
-        }
+        cell_read(s, c, warp, lane, strong, record);
         return (struct shared_conflict){0};
     }
     for (int i = 0; i < 2; i++) {
-        uint32_t r = i ? *second : *first;
+        uint32_t r = c->readers[i];
         if (r && !(strong && record_strong(r)) && !ordered(s, warp, lane, r))
             return conflict_make(r, byte, false);
     }
-    *writer = record;
-    *first = *second = 0;
+    *c = (struct shared_cell){.writer = record};
     return (struct shared_conflict){0};
 }
 
-/* A word whose bytes have their own records, from now on. */
-static void word_divide(struct shared *s, uint32_t word) {
-    for (uint32_t b = word * 4; b < word * 4 + 4; b++) {
-        s->byte_writers[b] = s->writers[word];
-        s->byte_readers[0][b] = s->readers[0][word];
-        s->byte_readers[1][b] = s->readers[1][word];
-    }
-    s->writers[word] = record_make(0, false, LANE_PARTS, 0);
-}
-
-static struct shared_conflict byte_touch(struct shared *s, uint32_t warp, uint32_t lane,
-                                         uint32_t byte, enum shared_access access) {
-    return cell_touch(s, warp, lane, byte, access, &s->byte_writers[byte],
-                      &s->byte_readers[0][byte], &s->byte_readers[1][byte]);
-}
-
 static bool word_divided(const struct shared *s, uint32_t word) {
-    return record_lane(s->writers[word]) == LANE_PARTS;
+    uint32_t w = s->words[word].writer;
+    return record_lane(w) == LANE_PARTS && written(s, w);
+}
+
+/* A word whose bytes have their own records, from now on. */
+static void word_divide(struct shared *s, uint32_t warp, uint32_t word) {
+    for (uint32_t b = word * 4; b < word * 4 + 4; b++) s->parts[b] = s->words[word];
+    s->words[word].writer = record_make(warp, false, LANE_PARTS, s->clocks[warp]);
+}
+
+static struct shared_conflict parts_touch(struct shared *s, uint32_t warp, uint32_t lane,
+                                          uint32_t offset, uint32_t bytes,
+                                          enum shared_access access) {
+    struct shared_conflict c = {0};
+    for (uint32_t b = offset; b < offset + bytes && !c.trouble; b++)
+        c = cell_touch(s, &s->parts[b], warp, lane, b, access);
+    return c;
+}
+
+static inline struct shared_conflict touch(struct shared *s, uint32_t warp, uint32_t lane,
+                                           uint32_t offset, uint32_t bytes,
+                                           enum shared_access access) {
+    struct shared_conflict c = {0};
+    if (bytes < 4) {
+        if (!word_divided(s, offset / 4)) word_divide(s, warp, offset / 4);
+        return parts_touch(s, warp, lane, offset, bytes, access);
+    }
+    for (uint32_t word = offset / 4; word < (offset + bytes) / 4 && !c.trouble; word++) {
+        if (!word_divided(s, word)) {
+            c = cell_touch(s, &s->words[word], warp, lane, word * 4, access);
+            continue;
+        }
+        c = parts_touch(s, warp, lane, word * 4, 4, access);
+        if (access != SHARED_READ && access != SHARED_ATOMIC_READ && !c.trouble)
+            s->words[word] = s->parts[word * 4]; /* one record again */
+    }
+    return c;
 }
 
 struct shared_conflict shared_touch(struct shared *s, uint32_t warp, uint32_t lane, uint32_t offset,
                                     uint32_t bytes, enum shared_access access) {
-    struct shared_conflict c = {0};
-    if (bytes < 4) {
-        if (!word_divided(s, offset / 4)) word_divide(s, offset / 4);
-        for (uint32_t b = offset; b < offset + bytes && !c.trouble; b++)
-            c = byte_touch(s, warp, lane, b, access);
-        return c;
-    }
-    for (uint32_t word = offset / 4; word < (offset + bytes) / 4 && !c.trouble; word++) {
-        if (!word_divided(s, word)) {
-            c = cell_touch(s, warp, lane, word * 4, access, &s->writers[word], &s->readers[0][word],
-                           &s->readers[1][word]);
+    struct shared_conflict c = touch(s, warp, lane, offset, bytes, access);
+    c.lane = lane;
+    return c;
+}
+
+/* Ordered by a barrier of the block or of the warp, or one's own. */
+static inline bool ordered_easily(const struct shared *s, const uint32_t *seen, uint32_t record,
+                                  uint32_t warp, uint32_t lane) {
+    uint32_t clock = record_clock(record);
+    return clock <= seen[record_warp(record)] ||
+           (record_warp(record) == warp && (clock <= s->full[warp] || record_lane(record) == lane));
+}
+
+/* What nearly every plain access finds: words that are whole, and in order. False: look closer. */
+static inline bool touch_easily(struct shared *s, uint32_t warp, uint32_t lane, uint32_t offset,
+                                uint32_t bytes, bool write) {
+    const uint32_t *seen = s->seen[warp], own = warp << 27 | s->clocks[warp];
+    const uint32_t record = own | lane << CLOCK_BITS, several = own | LANE_SEVERAL << CLOCK_BITS;
+    for (uint32_t word = offset / 4; word < (offset + bytes) / 4; word++) {
+        struct shared_cell *c = &s->words[word];
+        uint32_t w = c->writer, first = c->readers[0], second = c->readers[1];
+        if (record_lane(w) > 31 || !ordered_easily(s, seen, w, warp, lane)) return false;
+        if (write) {
+            if (!ordered_easily(s, seen, first, warp, lane) ||
+                !ordered_easily(s, seen, second, warp, lane))
+                return false;
+            *c = (struct shared_cell){.writer = record};
             continue;
         }
-        for (uint32_t b = word * 4; b < word * 4 + 4 && !c.trouble; b++)
-            c = byte_touch(s, warp, lane, b, access);
-        if (access != SHARED_READ && access != SHARED_ATOMIC_READ && !c.trouble) { /* one again */
-            s->writers[word] = s->byte_writers[word * 4];
-            s->readers[0][word] = s->readers[1][word] = 0;
-        }
+        if (!written(s, w)) return false;
+        if (first == record || first == several) continue;
+        if (!ordered_easily(s, seen, first, warp, lane)) return false;
+        c->readers[0] = record;
+    }
+    return true;
+}
+
+struct shared_conflict shared_touch_row(struct shared *s, uint32_t warp, uint32_t mask,
+                                        const uint64_t offsets[32], uint32_t bytes,
+                                        enum shared_access access) {
+    struct shared_conflict c = {0};
+    bool plain = bytes >= 4 && access <= SHARED_WRITE;
+    for (; mask && !c.trouble; mask &= mask - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(mask);
+        if (plain &&
+            touch_easily(s, warp, lane, (uint32_t)offsets[lane], bytes, access == SHARED_WRITE))
+            continue;
+        c = touch(s, warp, lane, (uint32_t)offsets[lane], bytes, access);
+        c.lane = lane;
     }
     return c;
 }
@@ -173,14 +230,14 @@ struct shared_conflict shared_flight_begin(struct shared *s, uint32_t warp, uint
                                            uint32_t offset, uint32_t bytes) {
     struct shared_conflict c = shared_touch(s, warp, lane, offset, bytes, SHARED_WRITE);
     for (uint32_t word = offset / 4; word < (offset + bytes) / 4; word++)
-        s->writers[word] = record_make(warp, false, LANE_FLIGHT, s->clocks[warp]);
+        s->words[word].writer = record_make(warp, false, LANE_FLIGHT, s->clocks[warp]);
     return c;
 }
 
 void shared_flight_end(struct shared *s, uint32_t warp, uint32_t lane, uint32_t offset,
                        uint32_t bytes) {
     for (uint32_t word = offset / 4; word < (offset + bytes) / 4; word++)
-        s->writers[word] = record_make(warp, false, lane, s->clocks[warp]);
+        s->words[word].writer = record_make(warp, false, lane, s->clocks[warp]);
 }
 
 /* --- order ------------------------------------------------------------------------------------ */
@@ -188,23 +245,16 @@ void shared_flight_end(struct shared *s, uint32_t warp, uint32_t lane, uint32_t 
 /* Clocks are about to overflow: everything so far counts as ordered. This can hide a race, once
  * in a million barriers. */
 static void shared_forget(struct shared *s) {
-    for (uint32_t w = 0; w < s->warps; w++) {
-        s->clocks[w] = 1;
-        s->full[w] = s->arrived[w] = 0;
-        free(s->lanes[w]);
-        s->lanes[w] = NULL;
-    }
-    memset(s->seen, 0, sizeof s->seen);
-    uint32_t old = record_make(0, false, LANE_OLD, 0);
+    uint32_t old = record_make(0, false, LANE_OLD, 1);
     for (size_t i = 0; i < s->size / 4 + 1; i++) {
-        if (s->writers[i] && record_lane(s->writers[i]) < LANE_FLIGHT) s->writers[i] = old;
-        s->readers[0][i] = s->readers[1][i] = 0;
+        uint32_t w = s->words[i].writer;
+        bool kept = record_lane(w) == LANE_FLIGHT || record_lane(w) == LANE_PARTS;
+        uint32_t now = (w & ~(((uint32_t)1 << CLOCK_BITS) - 1)) | 1;
+        s->words[i] = (struct shared_cell){.writer = !written(s, w) ? 0 : kept ? now : old};
     }
-    for (size_t i = 0; i < (s->size / 4 + 1) * 4; i++) {
-        if (s->byte_writers[i] && record_lane(s->byte_writers[i]) < LANE_FLIGHT)
-            s->byte_writers[i] = old;
-        s->byte_readers[0][i] = s->byte_readers[1][i] = 0;
-    }
+    for (size_t i = 0; i < (s->size / 4 + 1) * 4; i++)
+        s->parts[i] = (struct shared_cell){.writer = written(s, s->parts[i].writer) ? old : 0};
+    shared_begin(s, 0, 1);
 }
 
 static void clock_tick(struct shared *s, uint32_t warp) {

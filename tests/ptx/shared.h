@@ -17,12 +17,18 @@
 
 #define SHARED_WARPS 32
 
+/* Who has touched a word (or a byte): the last writer, and two recent readers. */
+struct shared_cell {
+    uint32_t writer, readers[2];
+};
+
 struct shared {
     uint8_t *bytes;
     uint32_t size;
-    uint32_t *writers, *readers[2];           /* one a word */
-    uint32_t *byte_writers, *byte_readers[2]; /* one a byte, for words in parts */
+    struct shared_cell *words;
+    struct shared_cell *parts; /* of the bytes of words that are accessed in parts */
     uint32_t warps;
+    uint32_t birth;                            /* records up to this clock are another block's */
     uint32_t clocks[SHARED_WARPS];             /* of each warp */
     uint32_t seen[SHARED_WARPS][SHARED_WARPS]; /* [who][of whom] */
     uint32_t arrived[SHARED_WARPS];            /* clock at bar.arrive; 0: not between the two */
@@ -48,19 +54,25 @@ enum shared_trouble {
 struct shared_conflict {
     enum shared_trouble trouble;
     uint32_t byte;  /* offset */
+    uint32_t lane;  /* whose access it is */
     uint32_t other; /* thread of the block; UINT32_MAX: several of a warp */
     uint32_t other_warp;
     bool other_writes;
 };
 
-/* Sizes are the launch's; resets what was there. False: no memory. */
+/* False: no memory. */
 bool shared_create(struct shared *shared, uint32_t size, uint32_t warps);
+/* For the next block: nothing is written, nobody has come. */
 void shared_reset(struct shared *shared);
 void shared_free(struct shared *shared);
 
 /* Checks and records an access of `bytes` bytes at `offset`, which lie within. */
 struct shared_conflict shared_touch(struct shared *shared, uint32_t warp, uint32_t lane,
                                     uint32_t offset, uint32_t bytes, enum shared_access access);
+/* The same for all lanes in mask. */
+struct shared_conflict shared_touch_row(struct shared *shared, uint32_t warp, uint32_t mask,
+                                        const uint64_t offsets[32], uint32_t bytes,
+                                        enum shared_access access);
 /* cp.async: from issue to landing nobody may touch the target. */
 struct shared_conflict shared_flight_begin(struct shared *shared, uint32_t warp, uint32_t lane,
                                            uint32_t offset, uint32_t bytes);
