@@ -401,6 +401,44 @@ def library_that_wants_an_executable_stack_is_refused():
                  library=bench.library("stack", "-Wl,-z,execstack"), steps=["start"], status=1)
 
 
+# --- through wick itself --------------------------------------------------------------------------
+
+def wick(*settings):
+    """What wick logs and says; once it is ready, its standard input ends. And its exit status."""
+    model = os.path.join(ROOT, "images/tales-4m-Q8_0.gguf")
+    child = subprocess.Popen([os.path.join(BUILD, "wick"), "model=" + model, "listen=stdio",
+                              "slots=1", "ctx=64", *settings], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = ""
+    for line in child.stdout:
+        said += line.decode(errors="replace")
+        if line.startswith(b"120 -"):
+            child.stdin.close()
+    return said, child.wait(timeout=60)
+
+
+@test
+def wick_goes_on_with_the_cpu_where_the_driver_crashes_or_is_missing():
+    crash = bench.library("load-crash", "-DTOY_LOAD=abort()")
+    for path, why in ((crash, r"opening \S+/libcuda.so.1: signal 6 .*"),
+                      ("/nonexistent", "finding libcuda.so.1: it is in none of /nonexistent:.*")):
+        said, code = wick("backend=auto", "cuda_path=" + path)
+        assert code == 0, said
+        assert re.search("cpu, not cuda: " + why, said), said
+        assert re.search(r"^120 - ready .* backend=cpu ", said, re.M), said
+
+
+@test
+def wick_without_a_usable_driver_fails_where_the_gpu_is_asked_for():
+    for flags, why in ((["-DTOY_LOAD=exit(5)"], r"opening \S+: exit with status 5 on .*"),
+                       ([], r"looking up functions in \S+: it has no cuInit"),
+                       (["-DTOY_VERSION=11040"], r".* CUDA 11\.4; wick needs 12\.0 or newer .*")):
+        directory = bench.library("wick" + re.sub(r"\W", "", "".join(flags)), *flags)
+        said, code = wick("backend=cuda", "cuda_path=" + directory)
+        assert code == 1, said
+        assert re.search("error failed code=513 CUDA_ERROR: " + why, said), said
+
+
 # --- the code itself ------------------------------------------------------------------------------
 
 # What code on the driver thread may name that stands in no *_thread.c: what compilers call by
