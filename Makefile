@@ -65,7 +65,7 @@ named_flags   = $(foreach name,avx2 avx512 amx thread,\
 
 # --- sources ----------------------------------------------------------------------------------
 
-LIB_SRC  := $(sort $(wildcard src/*/*.c))
+LIB_SRC  := $(sort $(filter-out %_fuzz.c,$(wildcard src/*/*.c)))
 MAIN_SRC := $(wildcard src/main.c)
 BOOT_SRC := $(sort $(wildcard boot/*.c))
 LAB_SRC  := $(sort $(wildcard host/lab/*.c))
@@ -154,7 +154,7 @@ unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
 
 .PHONY: check
 check: deps-check ## install what is missing, build everything, run every test
-	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS)
+	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS) fuzz-replay
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: check-slow
@@ -182,7 +182,7 @@ bench-boot: deps-check all ## measure power-on to READY in QEMU against an init 
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(SHOW_SRC) $(UNIT_SRC) \
-             $(wildcard src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
+             $(wildcard src/*/*_fuzz.c tests/fuzz/*.c src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
 LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
 
 .PHONY: lint
@@ -212,6 +212,7 @@ deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include src/cuda/cuda.mk images/images.mk
 -include kernels/kernels.mk tests/ptx/ptx.mk
+include tests/fuzz/fuzz.mk
 
 .PHONY: install
 install: all ## copy the programs to $(DESTDIR)$(PREFIX)/bin

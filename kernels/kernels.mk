@@ -58,7 +58,7 @@ $(PTX_INCLUDED): kernels/kernels.mk $(wildcard kernels) $(PTX_FILES)
 	    echo "end_$$name: .byte 0"; \
 	done; } >$@
 
-PTX_OBJECTS := $(patsubst %,$(BUILD)/obj/%/src/cuda/modules.o,musl debug)
+PTX_OBJECTS := $(patsubst %,$(BUILD)/obj/%/src/cuda/modules.o,musl debug fuzz)
 $(PTX_OBJECTS): $(PTX_INCLUDED)
 $(PTX_OBJECTS): private FILE_FLAGS := -Wa,-I$(dir $(PTX_INCLUDED))
 

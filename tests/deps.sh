@@ -7,12 +7,13 @@ packages() {
     case $1 in
     build) echo "gcc libbearssl-dev libc6-dev linux-libc-dev musl-tools" ;;
     check) echo "libcriterion-dev mandoc python3 strace zsh" ;;
+    fuzz) echo "clang libclang-rt-14-dev llvm-14" ;;
     lint) echo "clang-format clang-tidy" ;;
     image) echo "binutils cpio xz-utils zstd" ;;
     boot) echo "busybox-static gdisk mtools ovmf qemu-system-x86 systemd-boot-efi" ;;
     kernel) echo "bc binutils bison flex libelf-dev lz4 make xz-utils" ;;
     *)
-        echo "deps.sh: unknown group '$1' (build, check, lint, image, boot, kernel)" >&2
+        echo "deps.sh: unknown group '$1' (build, check, fuzz, lint, image, boot, kernel)" >&2
         exit 2
         ;;
     esac

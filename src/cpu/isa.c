@@ -23,6 +23,9 @@ static uint64_t isa_xcr0(void) {
     return (uint64_t)high << 32 | low;
 }
 
+/* Of CPUID leaf 7: compilers do not agree on their names. */
+enum { EDX_AMX_TILE = 1 << 24, EDX_AMX_INT8 = 1 << 25 };
+
 static struct isa_features isa_detect(void) {
     struct isa_features have = {0};
     uint32_t a, b, c, d;
@@ -43,8 +46,8 @@ static struct isa_features isa_detect(void) {
     have.avx512vl = b & bit_AVX512VL;
     have.avx512dq = b & bit_AVX512DQ;
     have.avx512vnni = c & bit_AVX512VNNI;
-    have.amx_tile = d & bit_AMX_TILE;
-    have.amx_int8 = d & bit_AMX_INT8;
+    have.amx_tile = d & EDX_AMX_TILE;
+    have.amx_int8 = d & EDX_AMX_INT8;
     return have;
 }
 

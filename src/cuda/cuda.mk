@@ -21,6 +21,6 @@ $(HELPER)/helper.elf: src/cuda/helper/helper.c src/cuda/helper/handover.h src/cu
 	$(Q)$(GNU_CC) $(CFLAGS_HELPER) -pie $(LDFLAGS_HELPER) -Wl,--no-as-needed \
 	    -Wl,--dynamic-linker=/lib64/ld-linux-x86-64.so.2 $< $(filter %.2 %.6,$^) -o $@
 
-HELPER_IMAGE := $(patsubst %,$(BUILD)/obj/%/src/cuda/helper_image.o,musl debug)
+HELPER_IMAGE := $(patsubst %,$(BUILD)/obj/%/src/cuda/helper_image.o,musl debug fuzz)
 $(HELPER_IMAGE): $(HELPER)/helper.elf
 $(HELPER_IMAGE): private FILE_FLAGS := -Wa,-I$(HELPER)
