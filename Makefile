@@ -158,8 +158,9 @@ check: deps-check ## install what is missing, build everything, run every test
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: check-slow
-check-slow: deps-check ## boot disks through UEFI, other buses and the own kernel in QEMU
+check-slow: deps-check ## boot disks through UEFI, other buses and the own kernel in QEMU; 1000 jobs over bad cables
 	$(Q)$(parallel) all
+	$(Q)BUILD=$(BUILD) tests/system/run.py --slow
 	$(Q)BUILD=$(BUILD) tests/qemu/run.py --slow
 
 # The shape of TinyLlama 1.1B with random weights, 1.2 GB: what a model that fits no cache costs. A

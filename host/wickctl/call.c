@@ -120,6 +120,9 @@ enum ctl_exit call_open(const struct call *call, struct session *session, double
     return ready_wait(session, wait_s);
 }
 
+/* What the cable may add to a line: another tag, and at=131072. */
+enum { CALL_SPARE = 16, CALL_TTY_PIECE = 200 };
+
 /* VERB tag name=value ... into line. Returns its length, 0 when it does not fit. */
 static size_t head_write(const struct call *call, const char *verb, unsigned tag,
                          char line[FRAME_LINE_MAX]) {
@@ -143,7 +146,9 @@ static enum ctl_exit text_stage(struct session *session, unsigned tag, const cha
         char line[FRAME_LINE_MAX];
         size_t used;
         size_t n = (size_t)snprintf(line, sizeof line, "PUT %u \"", tag);
-        n += frame_escape(text, length, line + n, sizeof line - 2 - n, &used);
+        size_t room = sizeof line - 2 - n - CALL_SPARE;
+        if (session->link.tty) room = CALL_TTY_PIECE; /* short lines are lost less often */
+        n += frame_escape(text, length, line + n, room, &used);
         line[n++] = '"';
         line[n++] = '\n';
         if (!link_send(&session->link, line, n)) return session_lost(session);
@@ -182,8 +187,8 @@ enum ctl_exit call_send(const struct call *call, struct session *session, const 
     char line[FRAME_LINE_MAX];
     size_t n = head_write(call, verb, tag, line), used = 0;
     if (n == 0) return head_refuse();
-    if (n + AROUND < sizeof line) {
-        size_t room = sizeof line - n - AROUND;
+    if (n + AROUND + CALL_SPARE < sizeof line) {
+        size_t room = sizeof line - n - AROUND - CALL_SPARE;
         size_t more = frame_escape(text, length, line + n + 2, room, &used);
         if (used == length) {
             line[n] = ' ';

@@ -129,7 +129,8 @@ static bool open_tty(struct link *link, const char *address, char error[LINK_ERR
     memcpy(path, begin, length);
     path[length] = 0;
     speed_t speed = B115200;
-    if (comma && !baud_find(strtol(comma + 1, NULL, 10), &speed))
+    link->baud = comma ? strtol(comma + 1, NULL, 10) : LINK_TTY_BAUD;
+    if (comma && !baud_find(link->baud, &speed))
         return fail(error, address, "no such baud rate", "try 9600, 115200, 921600 or 4000000");
 
     int fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -162,6 +163,8 @@ bool link_open(struct link *link, const char *address, char error[LINK_ERROR_BYT
     link->fd = -1;
     link->tty = false;
     link->begin = link->end = 0;
+    link->seal.kind = SEAL_NONE;
+    link->cable = NULL;
     signal(SIGPIPE, SIG_IGN); /* a write to a closed connection is an answer, not the end */
     if (strncmp(address, "tcp:", 4) == 0) return open_tcp(link, address, error);
     if (strncmp(address, "unix:", 5) == 0) return open_unix(link, address, error);
@@ -209,21 +212,37 @@ static bool bytes_send(struct link *link, const char *bytes, size_t length) {
     return true;
 }
 
+/* One line, with its trailer. */
+static bool line_send(void *context, const char *bytes, size_t n) {
+    struct link *link = context;
+    char line[2048 + SEAL_TRAILER_MAX];
+    if (n >= 2048) return false; /* no caller of ours sends such */
+    memcpy(line, bytes, n);
+    n += seal_write(&link->seal, bytes, n, line + n);
+    line[n++] = '\n';
+    return bytes_send(link, line, n);
+}
+
 bool link_send(struct link *link, const char *bytes, size_t length) {
     if (link->seal.kind == SEAL_NONE) return bytes_send(link, bytes, length);
     while (length > 0) {
-        char line[2048 + SEAL_TRAILER_MAX];
         const char *lf = memchr(bytes, '\n', length);
-        size_t n = lf ? (size_t)(lf - bytes) : length;
-        if (!lf || n > 2047) return false; /* no caller of ours sends such */
-        memcpy(line, bytes, n);
-        size_t sealed = n + seal_write(&link->seal, bytes, n, line + n);
-        line[sealed++] = '\n';
-        if (!bytes_send(link, line, sealed)) return false;
+        if (!lf) return false;
+        size_t n = (size_t)(lf - bytes);
+        bool sent = link->cable ? cable_send(link->cable, bytes, n) : line_send(link, bytes, n);
+        if (!sent) return false;
         bytes += n + 1;
         length -= n + 1;
     }
     return true;
+}
+
+bool link_repair(struct link *link) {
+    /* A line there and one back at the tty's speed, 10 bits a byte, and time to compute. */
+    enum { LINE_BITS = 2 * 1024 * 10, COMPUTE_MS = 300 };
+    int patience_ms = COMPUTE_MS + (int)(1000L * LINE_BITS / link->baud);
+    link->cable = cable_new(line_send, link, patience_ms);
+    return link->cable != NULL;
 }
 
 bool link_print(struct link *link, const char *format, ...) {
@@ -257,6 +276,15 @@ static long now_ms(void) {
     return now.tv_sec * 1000L + now.tv_nsec / 1000000;
 }
 
+/* Takes the trailer off. False: the line is not what was sent. */
+static bool line_check(struct link *link, char *line) {
+    size_t n = strlen(line);
+    bool good = seal_check(&link->seal, line, &n);
+    if (good) line[n] = 0;
+    if (!good && link->seal.kind == SEAL_MAC) link->forged = true;
+    return good;
+}
+
 enum link_status link_read(struct link *link, int other, int timeout_ms, char **line) {
     long deadline = timeout_ms < 0 ? 0 : now_ms() + timeout_ms;
     bool closed = false;
@@ -264,27 +292,29 @@ enum link_status link_read(struct link *link, int other, int timeout_ms, char **
         char press;
         if (interrupt_pipe[0] >= 0 && read(interrupt_pipe[0], &press, 1) == 1)
             return LINK_INTERRUPT;
-        if ((*line = line_cut(link))) {
-            size_t n = strlen(*line);
-            if (seal_check(&link->seal, *line, &n)) {
-                (*line)[n] = 0;
-                return LINK_LINE;
-            }
-            if (link->seal.kind != SEAL_MAC) continue; /* a bad cable */
-            link->forged = true;
-            return LINK_CLOSED;
+        while ((*line = link->cable ? cable_next(link->cable) : NULL) == NULL) {
+            bool good = false;
+            if (!(*line = line_cut(link)) || ((good = line_check(link, *line)) && !link->cable))
+                break;
+            if (link->seal.kind == SEAL_MAC) return LINK_CLOSED;
+            if (link->cable && good) cable_take(link->cable, *line, link->seal.lost);
+            if (link->cable && !good) cable_damage(link->cable);
         }
+        if (*line) return LINK_LINE;
         if (closed) return LINK_CLOSED;
         int left = -1;
         if (timeout_ms >= 0) {
             long rest = deadline - now_ms();
             left = rest > 0 ? (int)rest : 0;
         }
+        int tick = link->cable ? cable_tick(link->cable) : -1;
+        bool ticks = tick >= 0 && (left < 0 || tick < left);
         struct pollfd wait[3] = {{.fd = link->fd, .events = POLLIN},
                                  {.fd = interrupt_pipe[0], .events = POLLIN},
                                  {.fd = other, .events = POLLIN}};
-        int ready = poll(wait, 3, left);
+        int ready = poll(wait, 3, ticks ? tick : left);
         if (ready < 0 && errno != EINTR) return LINK_CLOSED;
+        if (ready == 0 && ticks) continue;
         if (ready == 0) return LINK_TIMEOUT;
         if (ready < 0) continue;
         if (wait[0].revents && !take(link)) closed = true;

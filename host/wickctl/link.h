@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "cable.h"
 #include "secret/seal.h"
 
 enum {
@@ -19,10 +20,12 @@ enum {
 
 struct link {
     int fd;
-    bool tty;         /* no connection to lose, noise possible */
-    struct seal seal; /* trailers, once they are agreed */
-    bool forged;      /* a MAC was wrong: why the connection is over */
-    size_t begin;     /* unread bytes are buffer[begin .. end) */
+    bool tty;            /* no connection to lose, noise possible */
+    long baud;           /* of a tty */
+    struct seal seal;    /* trailers, once they are agreed */
+    struct cable *cable; /* makes good what is lost; NULL: nothing is */
+    bool forged;         /* a MAC was wrong: why the connection is over */
+    size_t begin;        /* unread bytes are buffer[begin .. end) */
     size_t end;
     char buffer[LINK_BUFFER];
 };
@@ -43,6 +46,10 @@ void link_close(struct link *link);
  * lost. What the server says meanwhile is taken into the buffer, so that neither side can wait for
  * the other. */
 bool link_send(struct link *link, const char *bytes, size_t length);
+
+/* From here on what is lost is made good, by REPLAY and by asking again: a CRC is agreed. False: no
+ * memory. */
+bool link_repair(struct link *link);
 
 /* Formats one line and sends it with its LF. */
 bool link_print(struct link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -112,21 +112,27 @@ enum ctl_exit session_ask(struct session *session, const char *line, struct repl
 }
 
 /* A tty carries no connections: whatever an earlier user left is ended with BYE, and only what
- * follows the answer to that is ours. */
+ * follows the answer to that is ours. A cable may be bad, so a CRC is agreed. */
 static enum ctl_exit tty_greet(struct session *session) {
     struct reply reply;
+    struct link *link = &session->link;
     for (int i = 0; i < SESSION_TTY_TRIES; i++) {
-        if (!link_print(&session->link, "\nBYE\nHELLO proto=1")) return session_lost(session);
+        link->seal = (struct seal){.kind = SEAL_CRC}; /* of what we send */
+        if (!link_print(link, "\nBYE\nHELLO proto=1 crc=1")) return session_lost(session);
+        link->seal.kind = SEAL_NONE; /* of what comes, until it is agreed; checked all the same */
         bool fresh = false;
         char *line;
         for (;;) {
-            enum link_status status = link_read(&session->link, -1, 1000, &line);
+            enum link_status status = link_read(link, -1, 1000, &line);
             if (status == LINK_INTERRUPT) return CTL_CANCELLED;
             if (status == LINK_CLOSED) return session_lost(session);
             if (status == LINK_TIMEOUT) break;
             if (!reply_parse(&reply, line)) continue;
             fresh = fresh || reply.code == 221;
-            if (fresh && reply.code == 220) return CTL_OK;
+            if (!fresh || reply.code != 220 || !reply_split(&reply)) continue;
+            if (strcmp(reply_value(&reply, "crc", "0"), "1") != 0) continue;
+            link->seal.kind = SEAL_CRC;
+            return link_repair(link) ? CTL_OK : CTL_USAGE;
         }
     }
     return session_silent(session, SESSION_TTY_TRIES * 1000);

@@ -21,14 +21,14 @@ enum ctl_exit {
 
 enum {
     SESSION_ANSWER_MS = 10000, /* for answers that do not wait for a model */
-    SESSION_TTY_TRIES = 5      /* one a second */
+    SESSION_TTY_TRIES = 9      /* one a second: longer than a cable is silent */
 };
 
 struct session {
     struct link link;
     const char *address;
     const struct mac_key *key; /* log in with it on TCP, or not at all; NULL: none */
-    bool json; /* errors go to stdout as objects, too */
+    bool json;                 /* errors go to stdout as objects, too */
     /* Called about ten times a second while session_reply waits, if set. */
     void (*idle)(void *context);
     void *idle_context;

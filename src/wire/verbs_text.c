@@ -24,7 +24,8 @@ static void listing_write(struct server *server, struct client *client,
 
 static void staged_release(struct server *server, const struct client *client,
                            const struct command *command) {
-    if (command->tag == 0) return;
+    /* On a bad cable the answer may have to be asked for again. */
+    if (command->tag == 0 || client->seal.kind == SEAL_CRC) return;
     struct staged *staged = staging_find(&server->staging, client->number, command->tag);
     if (staged != NULL && !command->has_text && !command->ids_set) staging_release(staged);
 }

@@ -12,7 +12,8 @@ import tempfile
 import time
 import traceback
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
 
 
 REFERENCE = os.path.join(ROOT, "tests", "reference", "data", "tales-4m-Q8_0", "prompt0")
@@ -32,13 +33,16 @@ class options:
 
 
 TESTS = []
+SLOW = []  # those that `make check` leaves to `make check-slow`
 
 
-def test(seconds=20):
+def test(seconds=20, slow=False):
     """Registers a function as a test that must be over in `seconds` (or in what that returns)."""
 
     def register(function):
         TESTS.append((function, seconds))
+        if slow:
+            SLOW.append(function)
         return function
 
     return register

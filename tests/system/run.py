@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="threads= of every server")
     parser.add_argument("--soak-seconds", type=int, default=option.soak_seconds)
     parser.add_argument("--soak-seed", type=int, help="repeat a soak run of that seed")
+    parser.add_argument("--slow", action="store_true", help="run the slow tests only")
     parser.add_argument("--list", action="store_true", help="print the names of the tests")
     given = parser.parse_args()
     for name in ("wick", "wickctl", "lab", "model"):
@@ -40,7 +41,8 @@ def main():
     for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
         importlib.import_module(os.path.basename(path)[:-3])
     chosen = [(f, s) for f, s in harness.TESTS
-              if not given.names or any(n in f.__name__ for n in given.names)]
+              if any(n in f.__name__ for n in given.names) or
+              not given.names and given.slow == (f in harness.SLOW)]
     if given.list:
         print("\n".join(f.__name__ for f, _ in chosen))
         return 0
