@@ -1,41 +1,61 @@
 #!/bin/sh
-# Runs every suite (tests/*/run.sh, tests/*/run.py), adds their results up, and ends with one line:
-# N passed, N failed. A suite ends with "N passed, N failed, N skipped" and its exit status.
+# Runs every suite (tests/*/run.sh, tests/*/run.py), two at a time, adds their results up, and ends
+# with one line: N passed, N failed. A suite ends with "N passed, N failed, N skipped" and its exit
+# status; each line it says appears behind its name. JOBS=1 runs one after the other.
 set -u
 export BUILD="${BUILD:-build}"
 logs=$BUILD/check
-mkdir -p "$logs"
-passed=0 failed=0 skipped=0
-table=
 
-for suite in tests/*/run.sh tests/*/run.py; do
-    [ -f "$suite" ] || continue
-    name=$(basename "$(dirname "$suite")")
-    log=$logs/$name.log
-    printf '== %s\n' "$name"
-    began=$(date +%s)
-    case $suite in
+# check.sh one SUITE
+if [ "${1:-}" = one ]; then
+    name=$(basename "$(dirname "$2")")
+    case $2 in
     *.py) runner=python3 ;;
     *) runner=sh ;;
     esac
-    { "$runner" "$suite" 2>&1; echo $? >"$log.status"; } | tee "$log"
-    status=$(cat "$log.status")
-    counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$log" |
-        tail -n 1)
+    began=$(date +%s)
+    { "$runner" "$2" 2>&1; echo $? >"$logs/$name.status"; } | tee "$logs/$name.log" |
+        sed -u "s/^/$name: /"
+    echo $(($(date +%s) - began)) >"$logs/$name.seconds"
+    exit 0
+fi
+
+rm -rf "$logs"
+mkdir -p "$logs"
+# The long ones first, so that the end is not one of them alone.
+suites=
+for name in system reference qemu; do
+    for suite in tests/$name/run.sh tests/$name/run.py; do
+        [ ! -f "$suite" ] || suites="$suites $suite"
+    done
+done
+for suite in tests/*/run.sh tests/*/run.py; do
+    case " $suites " in
+    *" $suite "*) ;;
+    *) [ ! -f "$suite" ] || suites="$suites $suite" ;;
+    esac
+done
+# shellcheck disable=SC2086
+printf '%s\n' $suites | xargs -n 1 -P "${JOBS:-2}" "$0" one
+
+passed=0 failed=0 skipped=0
+echo "== summary"
+for suite in $suites; do
+    name=$(basename "$(dirname "$suite")")
+    status=$(cat "$logs/$name.status")
+    counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' \
+        "$logs/$name.log" | tail -n 1)
     # A suite that says nothing, or fails without a failed test, is one failure.
     [ -n "$counts" ] || counts="0 1 0"
     read -r p f s <<END
 $counts
 END
-    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ "${status:-1}" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    row=$(printf '  %-12s %6d passed %5d failed %5d skipped %5d s' "$name" "$p" "$f" "$s" \
-        $(($(date +%s) - began)))
-    table="$table$row
-"
+    printf '  %-12s %6d passed %5d failed %5d skipped %5d s\n' "$name" "$p" "$f" "$s" \
+        "$(cat "$logs/$name.seconds")"
+    [ "$f" -eq 0 ] || grep -hE '^(FAIL|not ok|\[FAIL\])' "$logs/$name.log" | head -n 20 | sed 's/^/      /'
 done
-
-printf '== summary\n%s' "$table"
 [ "$skipped" -eq 0 ] || echo "  $skipped skipped: each says why above"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
