@@ -27,22 +27,13 @@ LANES_1(f32_of_s64, float, s64, a)
 LANES_1(f32_of_f16, float, u16, (a & 0x7FFF) > 0x7C00 ? float_of_bits(0x7FFFFFFF) : f16_value(a))
 LANES_1(f32_of_bf16, u32, u16, (a & 0x7FFF) > 0x7F80 ? 0x7FFFFFFF : (u32)a << 16)
 
-/* Subnormal results by an addition whose unit is theirs, the others by a carry into what stays;
- * both round to the even one of two equally near. */
-static inline u16 f16_of(u32 bits) {
-    u32 sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
-    u32 small = float_bits(float_of_bits(magnitude) + 0.5f) - 0x3F000000;
-    u32 normal = (magnitude + 0xC8000FFF + (magnitude >> 13 & 1)) >> 13;
-    u32 result = magnitude < 0x38800000 ? small : magnitude >= 0x47800000 ? 0x7C00 : normal;
-    return magnitude > 0x7F800000 ? 0x7FFF : (u16)(sign | (result & 0x7FFF));
-}
 static inline u16 bf16_of(u32 bits) {
     u32 magnitude = bits & 0x7FFFFFFF;
     return magnitude > 0x7F800000 ? 0x7FFF : (u16)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
-LANES_1(f16_of_f32, u16, u32, f16_of(a))
+LANES_1(f16_of_f32, u16, u32, f16_nearest(a))
 LANES_1(bf16_of_f32, u16, u32, bf16_of(a))
-LANES_2(f16x2_of_f32, u32, u32, u32, (u32)f16_of(a) << 16 | f16_of(b))
+LANES_2(f16x2_of_f32, u32, u32, u32, (u32)f16_nearest(a) << 16 | f16_nearest(b))
 LANES_2(bf16x2_of_f32, u32, u32, u32, (u32)bf16_of(a) << 16 | bf16_of(b))
 
 /* a is integral. 0x1p31 - 128 is the largest float below 2^31. */

@@ -112,9 +112,24 @@ static double maximum_nan(double a, double b) {
     HALF_FORMAT(name##_f16, function, to_f16, of_f16, arguments)                                   \
     HALF_FORMAT(name##_bf16, function, to_bf16, of_bf16, arguments)
 
-HALF(add, add, TWO)
-HALF(sub, subtract, TWO)
-HALF(mul, multiply, TWO)
+/* A sum, difference or product of two F16 may be rounded to F32 first: it has the 2 * 11 + 2 bits
+ * that make the second rounding harmless. */
+#define F16_FAST(name, expression)                                                                 \
+    LANES_2(name##_f16, u16, u16, u16,                                                             \
+            f16_nearest(float_bits(f16_value(a) expression f16_value(b))))                         \
+    LANES_CODE static void name##_f16x2(void *result, const void *const *s) {                      \
+        u16 *r = result;                                                                           \
+        const u16 *a = s[0], *b = s[1];                                                            \
+        _Pragma("GCC ivdep") for (int i = 0; i < 2 * LANES; i++) r[i] =                            \
+            f16_nearest(float_bits(f16_value(a[i]) expression f16_value(b[i])));                   \
+    }
+F16_FAST(add, +)
+F16_FAST(sub, -)
+F16_FAST(mul, *)
+
+HALF_FORMAT(add_bf16, add, to_bf16, of_bf16, TWO)
+HALF_FORMAT(sub_bf16, subtract, to_bf16, of_bf16, TWO)
+HALF_FORMAT(mul_bf16, multiply, to_bf16, of_bf16, TWO)
 HALF(fma, multiply_add, THREE)
 HALF(add_sat, add_saturate, TWO)
 HALF(sub_sat, subtract_saturate, TWO)

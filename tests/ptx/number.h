@@ -70,6 +70,16 @@ static inline float f16_value(uint16_t half) {
     return float_of_bits(sign | float_bits(magnitude));
 }
 
+/* The nearest F16, the even one of two equally near. Subnormal results by an addition whose unit is
+ * theirs, the others by a carry into what stays. */
+static inline uint16_t f16_nearest(uint32_t bits) {
+    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+    uint32_t small = float_bits(float_of_bits(magnitude) + 0.5f) - 0x3F000000;
+    uint32_t normal = (magnitude + 0xC8000FFF + (magnitude >> 13 & 1)) >> 13;
+    uint32_t result = magnitude < 0x38800000 ? small : magnitude >= 0x47800000 ? 0x7C00 : normal;
+    return magnitude > 0x7F800000 ? 0x7FFF : (uint16_t)(sign | (result & 0x7FFF));
+}
+
 static inline float bf16_value(uint16_t half) {
     return float_of_bits((uint32_t)half << 16);
 }
