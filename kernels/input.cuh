@@ -58,16 +58,24 @@ DEVICE float input_factor(const gpu_input &in, const row_sums &sums) {
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, in.eps)));
 }
 
-// Four columns as they are to be rounded. factor is 1 where there is no norm.
-DEVICE float4 input_values(const gpu_input &in, const float *x, float factor, uint32_t column) {
-    float4 v = input_load(in, x, column);
-    if (in.weight == nullptr) return v;
-    float4 w = input_load(in, in.weight, column);
-    v.x = __fmul_rn(__fmul_rn(v.x, factor), w.x);
-    v.y = __fmul_rn(__fmul_rn(v.y, factor), w.y);
-    v.z = __fmul_rn(__fmul_rn(v.z, factor), w.z);
-    v.w = __fmul_rn(__fmul_rn(v.w, factor), w.w);
-    return v;
+// Four columns of a row and of the norm's weights, as loaded.
+struct input_pair {
+    float4 x, weight;
+};
+// x: nullptr: a row of zeros.
+DEVICE input_pair input_fetch(const gpu_input &in, const float *x, uint32_t column) {
+    input_pair p = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    if (x != nullptr) p.x = input_load(in, x, column);
+    if (in.weight != nullptr) p.weight = input_load(in, in.weight, column);
+    return p;
+}
+// What is to be rounded. factor is 1 where there is no norm.
+DEVICE float4 input_values(const gpu_input &in, const input_pair &p, float factor) {
+    if (in.weight == nullptr) return p.x;
+    return {__fmul_rn(__fmul_rn(p.x.x, factor), p.weight.x),
+            __fmul_rn(__fmul_rn(p.x.y, factor), p.weight.y),
+            __fmul_rn(__fmul_rn(p.x.z, factor), p.weight.z),
+            __fmul_rn(__fmul_rn(p.x.w, factor), p.weight.w)};
 }
 
 DEVICE float input_largest_of(const float4 &v) {
@@ -80,8 +88,8 @@ DEVICE float input_largest(const gpu_input &in, const float *x, float factor, ui
     float largest = 0;
 #pragma unroll 2
     for (uint32_t at = stripe * STRETCH; at < in.cols; at += STRIPES * STRETCH)
-        largest = fmaxf(largest,
-                        input_largest_of(input_values(in, x, factor, at + LANE_COLUMNS * lane)));
+        largest = fmaxf(largest, input_largest_of(input_values(
+                                     in, input_fetch(in, x, at + LANE_COLUMNS * lane), factor)));
     return warp_max(largest);
 }
 
@@ -193,20 +201,10 @@ DEVICE void sink_floats(const operand_sink &sink, uint32_t n, uint32_t column, c
     out[3 * GPU_TILE] = v.w;
 }
 
-// --- a stretch of 128 columns, by one warp --------------------------------------------------------
+// --- a row, by all warps of a block ---------------------------------------------------------------
 
-// n: the row's column of the tile (its first, of two planes). x: the row; nullptr: a row of zeros.
-DEVICE void input_stretch(const gpu_input &in, const operand_sink &sink, uint32_t form, uint32_t n,
-                          const float *x, float *tap, float factor, float power, uint32_t stretch,
-                          uint32_t lane) {
-    uint32_t column = stretch * STRETCH + LANE_COLUMNS * lane;
-    float4 v = {0, 0, 0, 0};
-    if (x != nullptr) v = input_values(in, x, factor, column);
-    if (tap != nullptr) {
-        const float values[4] = {v.x, v.y, v.z, v.w};
-        for (uint32_t i = 0; i < 4; i++)
-            if (column + i < in.cols) tap[column + i] = values[i];
-    }
+DEVICE void input_sink(const gpu_input &in, const operand_sink &sink, uint32_t form, uint32_t n,
+                       uint32_t column, const float4 &v, float power) {
     if (form == GPU_FORM_INT8)
         sink_int8(in, sink, n, column, v);
     else if (form == GPU_FORM_F16)
@@ -215,6 +213,29 @@ DEVICE void input_stretch(const gpu_input &in, const operand_sink &sink, uint32_
         sink_halves<true>(sink, n, column, v, power);
     else
         sink_floats(sink, n, column, v);
+}
+
+// This warp's stretches. n: the row's column of the tile (its first, of two planes). x: the row;
+// nullptr: a row of zeros.
+DEVICE void input_stretches(const gpu_input &in, const operand_sink &sink, uint32_t form,
+                            uint32_t n, const float *x, float *tap, float factor, float power,
+                            uint32_t warp, uint32_t warps) {
+    const uint32_t end = gpu_columns_padded(in.cols), lane = threadIdx.x % 32;
+    uint32_t column = warp * STRETCH + LANE_COLUMNS * lane;
+    input_pair ahead = input_fetch(in, x, column);
+#pragma unroll 1
+    while (column < end) {
+        const uint32_t next = column + warps * STRETCH;
+        const float4 v = input_values(in, ahead, factor);
+        ahead = input_fetch(in, x, next); // on its way while this one is rounded
+        if (tap != nullptr) {
+            const float values[4] = {v.x, v.y, v.z, v.w};
+            for (uint32_t i = 0; i < 4; i++)
+                if (column + i < in.cols) tap[column + i] = values[i];
+        }
+        input_sink(in, sink, form, n, column, v, power);
+        column = next;
+    }
 }
 
 DEVICE const float *input_row(const gpu_input &in, uint32_t row) {

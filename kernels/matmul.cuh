@@ -105,7 +105,6 @@ DEVICE operand_view few_prepare(const gpu_matmul &a, const few_shape &s, uint32_
         }
         __syncthreads();
     }
-    const uint32_t stretches = gpu_columns_padded(in.cols) / STRETCH;
 #pragma unroll 1
     for (uint32_t row = 0; row < n; row++) {
         const float *x = input_row(in, row);
@@ -114,10 +113,8 @@ DEVICE operand_view few_prepare(const gpu_matmul &a, const few_shape &s, uint32_
         if (threadIdx.x == 0) (*power)[row] = __fdiv_rn(1.0f, multiplier);
         float *tap = in.tap != nullptr && blockIdx.x == 0 ? in.tap + (uint64_t)row * in.x_stride
                                                           : nullptr;
-#pragma unroll 1
-        for (uint32_t i = s.warp; i < stretches; i += s.warps)
-            input_stretch(in, sink, facts::form, row * in.planes, x, tap, factor, multiplier, i,
-                          s.lane);
+        input_stretches(in, sink, facts::form, row * in.planes, x, tap, factor, multiplier, s.warp,
+                        s.warps);
     }
     // Scales and sums of columns that are not there: read by lanes whose results nobody uses.
     const uint32_t words = sink.scale_stride / 4;

@@ -114,9 +114,7 @@ extern "C" __global__ void __launch_bounds__(32 * STRIPES)
     uint8_t *tile = a.out + column / GPU_TILE * tile_bytes;
     const operand_sink sink = {tile, tile + 512, stride, stride, GPU_TILE, true, true};
     float *tap = there && in.tap != nullptr ? in.tap + (uint64_t)row * in.x_stride : nullptr;
-    const uint32_t stretches = gpu_columns_padded(in.cols) / STRETCH;
-    for (uint32_t i = warp; i < stretches; i += STRIPES)
-        input_stretch(in, sink, in.form, column % GPU_TILE, x, tap, factor, power, i, lane);
+    input_stretches(in, sink, in.form, column % GPU_TILE, x, tap, factor, power, warp, STRIPES);
     if (threadIdx.x == 0 && (in.form == GPU_FORM_F16 || in.form == GPU_FORM_BF16))
         ((float *)(a.out + in.tiles * tile_bytes))[row] = __fdiv_rn(1.0f, power);
 }
