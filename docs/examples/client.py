@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """client.py HOST PORT PROMPT [field=value ...]; $WICK_KEY: the key, where a login is asked for"""
 import hashlib, hmac, os, re, secrets, socket, sys
-
 REPLY = re.compile(r'^([1-5]\d\d)([ -])(-|\d+)(?: (.*))?$')
 TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 ESCAPE = re.compile(rb'\\(x..|.)')
