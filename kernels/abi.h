@@ -400,7 +400,7 @@ enum {
         99 * 1024 /* what a block may have on every GPU from sm_80 on (sm_86, 89, 120) */
 };
 GPU_INLINE uint32_t gpu_few_columns(uint32_t kind) {
-    return kind == GPU_F32 ? 8 : 16;
+    return kind == GPU_F32 ? 8 : 32;
 }
 /* Bytes of an INT8 chunk that the kernels of a kind read. */
 GPU_INLINE uint32_t gpu_chunk_used(uint32_t kind) {
@@ -447,7 +447,8 @@ struct gpu_kv_store {
 };
 
 /* attend_few: the tiles with a place in `partial`, cut into chunks of the context.
- *   grid  (any number up to `chunks`, n_kv_heads, tiles_max * gpu_attend_few_parts)
+ *   grid  (any number of blocks: they share the chunks; n_kv_heads;
+ *          rows in such tiles, at most, * gpu_attend_few_parts)
  * attend_combine: adds the chunks of those tiles up, in order.
  *   grid  (n_heads, tiles_max)
  * attend_many: the other tiles; a block walks through the chunks in the same order, with the same
@@ -469,9 +470,9 @@ struct gpu_attend {
     GPU_AT(float) partial; /* gpu_attend_partial_bytes() */
     uint32_t q_stride, out_stride;
     uint32_t n_heads;
-    uint32_t chunks;   /* ceil(ctx / GPU_CONTEXT_CHUNK) */
-    uint32_t few_rows; /* no tile with a place in `partial` has more rows */
-    float scale;       /* 1 / sqrt(head_dim) */
+    uint32_t chunks; /* ceil(ctx / GPU_CONTEXT_CHUNK) */
+    float scale;     /* 1 / sqrt(head_dim) */
+    uint32_t reserved;
 };
 
 /* Which module: it computes heads up to this width. */
@@ -482,10 +483,16 @@ GPU_INLINE uint32_t gpu_attend_width(uint32_t type, uint32_t head_dim) {
 GPU_INLINE uint32_t gpu_attend_many_columns(uint32_t width) {
     return width <= 128 ? 32 : 16;
 }
-/* Blocks that share a tile. */
-GPU_INLINE uint32_t gpu_attend_few_parts(uint32_t few_rows, uint32_t group) {
-    return (few_rows * group + GPU_FEW_COLUMNS - 1) / GPU_FEW_COLUMNS;
+/* Blocks along the context that are enough: of a single row they fill the largest GPU, and idle
+ * ones of a longer context cost more than sharing the chunks. */
+GPU_INLINE uint32_t gpu_attend_few_blocks(uint32_t chunks) {
+    return chunks < 64 ? chunks : 64;
 }
+/* Blocks for the columns of a row, where rows of few heads may share one. */
+GPU_INLINE uint32_t gpu_attend_few_parts(uint32_t group) {
+    return (group + GPU_FEW_COLUMNS - 1) / GPU_FEW_COLUMNS;
+}
+/* Blocks that share a tile. */
 GPU_INLINE uint32_t gpu_attend_many_parts(uint32_t width, uint32_t group) {
     uint32_t columns = gpu_attend_many_columns(width);
     return (GPU_TILE_ROWS * group + columns - 1) / columns;

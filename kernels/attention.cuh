@@ -385,6 +385,33 @@ __device__ inline float join_value(float all, float value, float before, float b
 
 // --- few ----------------------------------------------------------------------------------------
 
+// The part-th 8 columns of all tiles with a place in `partial`: a warp looks at 32 tiles at a time.
+__device__ inline bool few_find(const gpu_attend &args, uint32_t part, gpu_tile &tile,
+                                uint32_t &part_of_tile) {
+    uint32_t lane = threadIdx.x % 32, n_tiles = args.batch.step->n_tiles;
+    uint32_t group = args.n_heads / args.kv.n_kv_heads;
+    for (uint32_t first = 0; first < n_tiles; first += 32) {
+        uint32_t parts = 0;
+        if (first + lane < n_tiles && args.batch.tile[first + lane].partial != GPU_NONE)
+            parts = (args.batch.tile[first + lane].n_rows * group + GPU_FEW_COLUMNS - 1) /
+                    GPU_FEW_COLUMNS;
+        uint32_t until = parts; // of this tile and those before it
+        for (int apart = 1; apart < 32; apart *= 2) {
+            uint32_t before = __shfl_up_sync(full, until, apart);
+            until += lane >= apart ? before : 0;
+        }
+        uint32_t found = __ballot_sync(full, part < until);
+        if (found != 0) {
+            int at = __ffs(found) - 1;
+            tile = args.batch.tile[first + at];
+            part_of_tile = part - __shfl_sync(full, until - parts, at);
+            return true;
+        }
+        part -= __shfl_sync(full, until, 31);
+    }
+    return false;
+}
+
 __device__ inline float *partial_find(const gpu_attend &args, uint32_t row, uint32_t head,
                                       uint32_t chunk) {
     size_t at = ((size_t)row * args.n_heads + head) * args.chunks + chunk;
@@ -408,12 +435,11 @@ __device__ inline void partial_store(const gpu_attend &args, const work &work, u
 
 extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS, 4)
     attend_few(const __grid_constant__ gpu_attend args) {
-    uint32_t parts = gpu_attend_few_parts(args.few_rows, args.n_heads / args.kv.n_kv_heads);
-    if (blockIdx.z / parts >= args.batch.step->n_tiles) return;
-    const gpu_tile &tile = args.batch.tile[blockIdx.z / parts];
+    gpu_tile tile;
+    uint32_t part;
     work work;
-    if (tile.partial == GPU_NONE) return;
-    if (!work_find(args, tile, blockIdx.y, blockIdx.z % parts, GPU_FEW_COLUMNS, work)) return;
+    if (!few_find(args, blockIdx.z, tile, part)) return;
+    if (!work_find(args, tile, blockIdx.y, part, GPU_FEW_COLUMNS, work)) return;
     int first = blockIdx.x, step = gridDim.x;
     if (first * GPU_CONTEXT_CHUNK > work.last) return;
 

@@ -195,7 +195,7 @@ static void attend_add(struct plan *plan, struct gpu_kv kv) {
     const struct model_geometry *geo = plan->geo;
     uint32_t group = geo->n_heads / geo->n_kv_heads;
     uint32_t width = gpu_attend_width(kv.type, geo->head_dim);
-    uint32_t few_rows = launches_split_all(plan->rows) ? plan->rows : 1;
+    uint32_t split_rows = launches_split_all(plan->rows) ? plan->rows : plan->room.tiles;
     struct gpu_attend attend = {.batch = plan->batch,
                                 .kv = kv,
                                 .q = l->q.at,
@@ -205,12 +205,11 @@ static void attend_add(struct plan *plan, struct gpu_kv kv) {
                                 .out_stride = l->heads.stride,
                                 .n_heads = geo->n_heads,
                                 .chunks = l->chunks,
-                                .few_rows = few_rows,
                                 .scale = l->attend_scale};
     struct gpu_launch *few = launch_add(plan, GPU_ENTRY_ATTEND_FEW, &attend, sizeof attend);
-    few->grid[0] = l->chunks;
+    few->grid[0] = gpu_attend_few_blocks(l->chunks);
     few->grid[1] = geo->n_kv_heads;
-    few->grid[2] = plan->room.tiles * gpu_attend_few_parts(few_rows, group);
+    few->grid[2] = split_rows * gpu_attend_few_parts(group);
     few->block = GPU_ATTEND_THREADS;
     few->shared = gpu_attend_shared(kv.type, geo->head_dim, GPU_FEW_COLUMNS);
     struct gpu_launch *join = launch_add(plan, GPU_ENTRY_ATTEND_COMBINE, &attend, sizeof attend);

@@ -236,8 +236,7 @@ static double reference_attend(const struct world *w, uint32_t row, uint32_t hea
 /* --- running ------------------------------------------------------------------------------------
  */
 
-/* How a batch is computed. Tiles of at most few_rows rows go to attend_few, or all to attend_many.
- */
+/* How a batch is computed: by attend_few, or by attend_many. */
 struct plan {
     const char *name;
     uint32_t tile_rows;
@@ -317,7 +316,6 @@ static void world_attend(const struct world *w, const struct plan *plan, float *
         .out_stride = width,
         .n_heads = n_heads,
         .chunks = chunks,
-        .few_rows = plan->many ? 1 : plan->tile_rows,
         .scale = 1 / sqrtf((float)shape->head_dim)};
     struct cu_module *module = module_for(shape);
     /* Grids are larger than needed: blocks without work must leave. */
@@ -325,7 +323,7 @@ static void world_attend(const struct world *w, const struct plan *plan, float *
     uint32_t head_width = gpu_attend_width(shape->type, shape->head_dim);
     uint32_t columns = gpu_attend_many_columns(head_width);
     const uint32_t few[3] = {plan->grid_chunks > 0 ? plan->grid_chunks : chunks, shape->n_kv_heads,
-                             tiles * gpu_attend_few_parts(args.few_rows, shape->group)};
+                             (w->n_rows + 1) * gpu_attend_few_parts(shape->group)};
     const uint32_t combine[3] = {n_heads, tiles, 1};
     const uint32_t many[3] = {shape->n_kv_heads * gpu_attend_many_parts(head_width, shape->group),
                               tiles, 1};
