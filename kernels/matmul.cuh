@@ -1,7 +1,7 @@
 // matmul.cuh: matmul_few and matmul_many, for the kind GPU_KIND (see abi.h); one module a kind.
 //
-// few    a block of segments-many warps walks over panels; a warp streams its segment of each panel
-//        through a ring in shared memory that only it uses, so that no barrier stands between a
+// few    a block of a warp for each segment walks over panels; a warp streams its segment of each
+//        panel through a ring in shared memory that only it uses, so that no barrier stands between a
 //        load and its use, and the next panel's weights are on their way while this one's results
 //        are stored.
 // many   a block of eight warps, 8 panels x 8 tiles; a warp has two panels and four tiles. Units of
@@ -126,7 +126,7 @@ DEVICE operand_view few_prepare(const gpu_matmul &a, const few_shape &s, uint32_
 
 // --- few: a warp's segment ------------------------------------------------------------------------
 
-// The first of `tiles` tiles of prepared operand B, from column `column` on.
+// A tile of prepared operand B.
 template <typename facts>
 DEVICE operand_view prepared_view(const gpu_matmul &a, uint32_t tile) {
     const uint8_t *at = a.prepared + tile * gpu_tile_bytes(facts::form, a.in.cols);
@@ -151,34 +151,55 @@ DEVICE const uint8_t *ring_next(const gpu_matmul &a, const few_shape &s, weight_
     return unit;
 }
 
-// One segment of one panel: fragments of the results to `sums`, (tiles, 32 lanes).
-template <typename facts, int tiles>
-DEVICE void segment_multiply(const gpu_matmul &a, const few_shape &s, const operand_view view[tiles],
-                             weight_walk &walk, few_ring &ring, operand<facts> ahead[tiles],
-                             float acc[tiles][4]) {
+// One segment of one panel. One tile: its next chunk is fetched while this one is multiplied.
+template <typename facts>
+DEVICE void segment_multiply(const gpu_matmul &a, const few_shape &s, const operand_view &view,
+                             weight_walk &walk, few_ring &ring, operand<facts> &ahead,
+                             float acc[1][4]) {
     const uint32_t first = s.first_unit * facts::chunks, end = s.end_unit * facts::chunks;
+    acc[0][0] = acc[0][1] = acc[0][2] = acc[0][3] = 0;
+#pragma unroll 1
+    for (uint32_t unit = s.first_unit; unit < s.end_unit; unit++) {
+        const uint8_t *weights = ring_next<facts>(a, s, walk, ring);
+#pragma unroll 2
+        for (uint32_t c = 0; c < facts::chunks; c++) {
+            uint32_t next = unit * facts::chunks + c + 1;
+            if (next == end) next = first;
+            const operand<facts> x[1] = {ahead};
+            ahead = operand_load<facts>(view, next, s.lane);
+            chunk_multiply<facts, 1>(weights, c, s.lane, x, 1, acc);
+        }
+    }
+}
+
+// Several tiles, of which `there` are: the loads of a chunk's tiles overlap each other.
+template <typename facts, int tiles>
+DEVICE void segment_multiply_tiles(const gpu_matmul &a, const few_shape &s, const operand_view &view,
+                                   uint64_t tile_bytes, uint32_t there, weight_walk &walk,
+                                   few_ring &ring, float acc[tiles][4]) {
 #pragma unroll
     for (int i = 0; i < tiles; i++) acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = 0;
 #pragma unroll 1
     for (uint32_t unit = s.first_unit; unit < s.end_unit; unit++) {
         const uint8_t *weights = ring_next<facts>(a, s, walk, ring);
-#pragma unroll(tiles == 1 ? 2 : 1)
+#pragma unroll 1
         for (uint32_t c = 0; c < facts::chunks; c++) {
-            uint32_t next = unit * facts::chunks + c + 1;
-            if (next == end) next = first;
             operand<facts> x[tiles];
 #pragma unroll
-            for (int i = 0; i < tiles; i++) {
-                x[i] = ahead[i];
-                ahead[i] = operand_load<facts>(view[i], next, s.lane);
+            for (uint32_t i = 0; i < tiles; i++) {
+                if (i >= there) break;
+                operand_view tile = view;
+                tile.fragments += i * tile_bytes;
+                tile.scales += i * tile_bytes;
+                x[i] = operand_load<facts>(tile, unit * facts::chunks + c, s.lane);
             }
-            chunk_multiply<facts, tiles>(weights, c, s.lane, x, acc);
+            chunk_multiply<facts, tiles>(weights, c, s.lane, x, there, acc);
         }
     }
 }
 
 template <typename facts, int tiles, bool fused>
-DEVICE void few_run(const gpu_matmul &a, uint32_t n, uint32_t column) {
+DEVICE void few_run(const gpu_matmul &a, uint32_t n, uint32_t column, uint32_t there) {
     const few_shape s = few_shape_of<facts>(a);
     uint8_t *shared = (uint8_t *)block_shared;
     few_ring ring = {shared + s.warp * GPU_FEW_STAGES * facts::bytes, 0};
@@ -189,20 +210,18 @@ DEVICE void few_run(const gpu_matmul &a, uint32_t n, uint32_t column) {
     for (int i = 0; i < GPU_FEW_STAGES - 1; i++)
         walk_copy<facts>(a, s, walk, ring.slots + i * facts::bytes);
 
-    operand_view view[tiles];
+    const uint64_t tile_bytes = gpu_tile_bytes(facts::form, a.in.cols);
+    operand_view view;
     float *power = nullptr;
     if constexpr (fused) {
-        view[0] = few_prepare<facts>(a, s, n, (uint8_t *)(sums + s.warps * s.parts * 32), &power);
+        view = few_prepare<facts>(a, s, n, (uint8_t *)(sums + s.warps * s.parts * 32), &power);
     } else {
-#pragma unroll
-        for (int i = 0; i < tiles; i++) view[i] = prepared_view<facts>(a, column / GPU_TILE + i);
-        power = (float *)(a.prepared + a.in.tiles * gpu_tile_bytes(facts::form, a.in.cols)) + column;
+        view = prepared_view<facts>(a, column / GPU_TILE);
+        power = (float *)(a.prepared + a.in.tiles * tile_bytes) + column;
     }
-    operand<facts> ahead[tiles];
-    if constexpr (facts::form != GPU_FORM_F32)
-#pragma unroll
-        for (int i = 0; i < tiles; i++)
-            ahead[i] = operand_load<facts>(view[i], s.first_unit * facts::chunks, s.lane);
+    operand<facts> ahead;
+    if constexpr (facts::form != GPU_FORM_F32 && tiles == 1)
+        ahead = operand_load<facts>(view, s.first_unit * facts::chunks, s.lane);
 
     // sums: (parts, warps, tiles, 32)
 #pragma unroll 1
@@ -214,13 +233,17 @@ DEVICE void few_run(const gpu_matmul &a, uint32_t n, uint32_t column) {
                 plain_sums acc = {};
 #pragma unroll 1
                 for (uint32_t unit = s.first_unit; unit < s.end_unit; unit++)
-                    plain_multiply(ring_next<facts>(a, s, walk, ring), view[0],
+                    plain_multiply(ring_next<facts>(a, s, walk, ring), view,
                                    unit * facts::columns, s.lane, acc);
                 if (part == 0) __syncthreads(); // the panel before is stored
                 plain_store(acc, s.lane, (float *)to);
             } else {
                 float acc[tiles][4];
-                segment_multiply<facts, tiles>(a, s, view, walk, ring, ahead, acc);
+                if constexpr (tiles == 1)
+                    segment_multiply<facts>(a, s, view, walk, ring, ahead, acc);
+                else
+                    segment_multiply_tiles<facts, tiles>(a, s, view, tile_bytes, there, walk, ring,
+                                                         acc);
                 if (part == 0) __syncthreads(); // the panel before is stored
 #pragma unroll
                 for (int i = 0; i < tiles; i++)
@@ -228,7 +251,7 @@ DEVICE void few_run(const gpu_matmul &a, uint32_t n, uint32_t column) {
             }
         }
         __syncthreads();
-        for (uint32_t tile = s.warp; tile < tiles; tile += s.warps) {
+        for (uint32_t tile = s.warp; tile < there; tile += s.warps) {
             const result_sums of = {(const float *)(sums + tile * 32), s.warps, tiles * 128,
                                     s.warps * tiles * 128};
             tile_store(a, panel, of, facts::powers ? power + GPU_TILE * tile : nullptr,
@@ -243,14 +266,16 @@ template <typename facts> DEVICE void few(const gpu_matmul &a) {
     const uint32_t n = *a.in.n, column = blockIdx.y * columns;
     if (column >= n * a.in.planes || blockIdx.x >= panel_count(a)) return;
     if constexpr (facts::form == GPU_FORM_F32) {
-        few_run<facts, 1, false>(a, n, column);
+        few_run<facts, 1, false>(a, n, column, 1);
     } else {
+        const uint32_t left = n * a.in.planes - column;
         if (a.fused)
-            few_run<facts, 1, true>(a, n, column);
-        else if (n * a.in.planes - column <= GPU_TILE)
-            few_run<facts, 1, false>(a, n, column);
+            few_run<facts, 1, true>(a, n, column, 1);
+        else if (left <= GPU_TILE)
+            few_run<facts, 1, false>(a, n, column, 1);
         else
-            few_run<facts, 2, false>(a, n, column);
+            few_run<facts, columns / GPU_TILE, false>(
+                a, n, column, (min(left, columns) + GPU_TILE - 1) / GPU_TILE);
     }
 }
 
@@ -421,13 +446,15 @@ template <typename facts> DEVICE void many(const gpu_matmul &a) {
 
 using module_facts = kind_facts<GPU_KIND>;
 
-extern "C" __global__ void __launch_bounds__(32 * GPU_SEGMENTS_MAX, 2)
+// Two blocks a multiprocessor: 128 registers a thread. Q2_K takes more.
+constexpr int module_blocks = GPU_KIND == GPU_S4_16_MIN ? 1 : 2;
+
+extern "C" __global__ void __launch_bounds__(32 * GPU_SEGMENTS_MAX, module_blocks)
     matmul_few(const __grid_constant__ gpu_matmul a) {
     few<module_facts>(a);
 }
 
-// Two blocks a multiprocessor need 128 registers a thread; Q2_K takes more.
-extern "C" __global__ void __launch_bounds__(GPU_MANY_THREADS, GPU_KIND == GPU_S4_16_MIN ? 1 : 2)
+extern "C" __global__ void __launch_bounds__(GPU_MANY_THREADS, module_blocks)
     matmul_many(const __grid_constant__ gpu_matmul a) {
     if constexpr (module_facts::form != GPU_FORM_F32) many<module_facts>(a);
 }

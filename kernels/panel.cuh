@@ -235,24 +235,29 @@ template <typename facts> DEVICE void step_multiply(const uint4 &w, const uint4 
     mma_float<facts::kind == GPU_BF16>(acc, w, x.z, x.w);
 }
 
-// One chunk of a unit of 16 rows times `tiles` tiles.
+// One chunk of a unit of 16 rows times `tiles` tiles, of which `there` are.
 template <typename facts, int tiles>
 DEVICE void chunk_multiply(const uint8_t *unit, uint32_t chunk, uint32_t lane,
-                           const operand<facts> x[tiles], float acc[tiles][4]) {
+                           const operand<facts> x[tiles], uint32_t there, float acc[tiles][4]) {
     if constexpr (facts::quantised) {
 #pragma unroll
         for (int b = 0; b < 2; b++) {
             const weight_block<facts> w = weight_load<facts>(unit, chunk, b, lane);
 #pragma unroll
-            for (int i = 0; i < tiles; i++)
+            for (uint32_t i = 0; i < tiles; i++) {
+                if (i >= there) break;
                 block_multiply<facts>(w, operand_half<facts>(x[i], b), acc[i]);
+            }
         }
     } else {
 #pragma unroll
         for (int s = 0; s < 4; s++) {
             const uint4 w = *(const uint4 *)(unit + GPU_LINE_BYTES * (4 * chunk + s) + 16 * lane);
 #pragma unroll
-            for (int i = 0; i < tiles; i++) step_multiply<facts>(w, x[i].fragment[s], acc[i]);
+            for (uint32_t i = 0; i < tiles; i++) {
+                if (i >= there) break;
+                step_multiply<facts>(w, x[i].fragment[s], acc[i]);
+            }
         }
     }
 }
