@@ -121,6 +121,25 @@ static void decode_trap(struct decoder *d) {
     d->in->execute = execute_trap;
 }
 
+static enum step execute_assertion(struct warp *w, const struct instruction *in, uint32_t mask) {
+    int lane = lane_first(mask);
+    const uint8_t *stack = w->local + (size_t)lane * w->block->grid->kernel->local_bytes;
+    uint64_t text;
+    uint32_t line;
+    memcpy(&text, stack + in->target, sizeof text);
+    memcpy(&line, stack + in->offset, sizeof line);
+    const struct allocation *a = memory_allocation(w->block->grid->launch->memory, text);
+    int room = a ? (int)(a->size - (text - a->base)) : 0;
+    return warp_fault(w, in, lane, "assertion failed, line %u of its source: %.*s", line,
+                      room > 200 ? 200 : room, a ? (const char *)(uintptr_t)text : "");
+}
+
+void control_assertion(struct instruction *in, uint32_t text, uint32_t line) {
+    in->execute = execute_assertion;
+    in->target = text;
+    in->offset = line;
+}
+
 static enum step execute_yield(struct warp *w, const struct instruction *in, uint32_t mask) {
     (void)w, (void)in, (void)mask;
     return STEP_YIELD;

@@ -323,7 +323,7 @@ static void decode_new(struct decoder *d) {
 static void decode_statement(struct decoder *d) {
     static const struct family *const families[] = {family_convert, family_access,  family_atomic,
                                                     family_sync,    family_control, family_move,
-                                                    family_tensor};
+                                                    family_tensor,  family_carry};
     decode_cut(d);
     decode_new(d);
     if (arithmetic_decode(d)) return;
@@ -413,6 +413,11 @@ void decode_call(struct decoder *d) {
         o[first + n] = &d->statement->operands[i];
     if (!o[1] || o[1]->kind != OPERAND_FUNCTION) decode_fail(d, "only a .func can be called");
     const struct function *f = o[1]->function;
+    if (strcmp(f->name, "__assertfail") == 0 && o[2] && o[2]->part_count >= 3) {
+        control_assertion(d->in, (uint32_t)decode_symbol(d, &o[2]->parts[0]),
+                          (uint32_t)decode_symbol(d, &o[2]->parts[2]));
+        return;
+    }
     if (!f->has_body) decode_fail(d, "function '%s' has no body", f->name);
     if (d->depth >= CALLS_DEEP_MAX) decode_fail(d, "'%s': calls nest too deep", f->name);
     if (d->statement->guard != NO_REGISTER) decode_fail(d, "a call under a guard is not known");

@@ -17,6 +17,7 @@ extern const struct family family_convert[]; /* cvt */
 extern const struct family family_access[];  /* ld st prefetch ... */
 extern const struct family family_atomic[];  /* atom red */
 extern const struct family family_sync[];    /* bar shfl vote match redux fence ... */
+extern const struct family family_carry[];   /* add.cc addc sub.cc subc mad.cc madc */
 extern const struct family family_control[]; /* bra ret exit trap call ... */
 extern const struct family family_tensor[];  /* mma ldmatrix cp.async ... */
 
@@ -34,6 +35,8 @@ struct successors {
 struct successors control_successors(const struct instruction *in);
 
 /* Pieces of a call. */
+/* __assertfail: the text's address and the line lie there on the stack. */
+void control_assertion(struct instruction *in, uint32_t text, uint32_t line);
 void control_nothing(struct instruction *in);
 void control_end(struct instruction *in);
 void control_return_to(struct instruction *in, uint32_t target); /* if it is an open ret */

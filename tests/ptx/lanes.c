@@ -11,7 +11,8 @@ const struct lanes_operation *lanes_find(const char *name) {
 }
 
 const struct lanes_comparison *lanes_compare_find(const char *name) {
-    const struct lanes_comparison *tables[] = {lanes_compare_integer, lanes_compare_float};
+    const struct lanes_comparison *tables[] = {lanes_compare_integer, lanes_compare_float,
+                                               lanes_compare_half};
     for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++)
         for (const struct lanes_comparison *c = tables[t]; c->name; c++)
             if (strcmp(c->name, name) == 0) return c;

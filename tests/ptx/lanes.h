@@ -30,7 +30,8 @@ struct lanes_comparison {
 };
 
 extern const struct lanes_operation lanes_integer[], lanes_bits[], lanes_float[], lanes_half[];
-extern const struct lanes_comparison lanes_compare_integer[], lanes_compare_float[];
+extern const struct lanes_comparison lanes_compare_integer[], lanes_compare_float[],
+    lanes_compare_half[];
 
 /* NULL: no such opcode. */
 const struct lanes_operation *lanes_find(const char *name);

@@ -113,6 +113,15 @@ static inline float divide_approximately(float a, float b) {
 }
 FLOAT_2(div_approx, divide_approximately(a, b))
 DOUBLE_1(rsqrt_g, 1 / sqrt(a))
+/* The gross forms take and give the upper words of an F64 and flush subnormals. */
+static inline double upper_word(double value) {
+    uint64_t bits = bits_of_double(value) & 0xFFFFFFFF00000000;
+    if (!(bits & 0x7FF0000000000000)) bits &= (uint64_t)1 << 63;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+DOUBLE_1(rcp_gross, upper_word(1 / upper_word(a)))
+DOUBLE_1(rsqrt_gross, upper_word(1 / sqrt(upper_word(a))))
 
 #define ARITHMETIC (LANES_ROUND | LANES_FTZ | LANES_SAT)
 
@@ -152,6 +161,8 @@ const struct lanes_operation lanes_float[] = {{"add.f32", "fff", add_f, ARITHMET
                                               {"sqrt.approx.f32", "ff", sqrt_f, LANES_FTZ},
                                               {"rsqrt.approx.f32", "ff", rsqrt_f, LANES_FTZ},
                                               {"rsqrt.approx.f64", "gg", rsqrt_g, 0},
+                                              {"rsqrt.approx.ftz.f64", "gg", rsqrt_gross, 0},
+                                              {"rcp.approx.ftz.f64", "gg", rcp_gross, 0},
                                               {"ex2.approx.f32", "ff", ex2_f, LANES_FTZ},
                                               {"lg2.approx.f32", "ff", lg2_f, LANES_FTZ},
                                               {"sin.approx.f32", "ff", sin_f, LANES_FTZ},

@@ -148,6 +148,49 @@ LANES_1(neg_two, u32, u32, a ^ 0x80008000)
 LANES_1(abs_one, u16, u16, a & 0x7FFF)
 LANES_1(abs_two, u32, u32, a & 0x7FFF7FFF)
 
+/* Comparisons through F32, where every F16 and BF16 is exact. */
+#define HALF_COMPARE(name, expression)                                                             \
+    static uint32_t name##_f16(const void *left, const void *right) {                              \
+        uint32_t mask = 0;                                                                         \
+        for (int i = 0; i < LANES; i++) {                                                          \
+            float a = f16_value(((const u16 *)left)[i]), b = f16_value(((const u16 *)right)[i]);   \
+            mask |= (uint32_t)(expression) << i;                                                   \
+        }                                                                                          \
+        return mask;                                                                               \
+    }                                                                                              \
+    static uint32_t name##_bf16(const void *left, const void *right) {                             \
+        uint32_t mask = 0;                                                                         \
+        for (int i = 0; i < LANES; i++) {                                                          \
+            float a = bf16_value(((const u16 *)left)[i]), b = bf16_value(((const u16 *)right)[i]); \
+            mask |= (uint32_t)(expression) << i;                                                   \
+        }                                                                                          \
+        return mask;                                                                               \
+    }
+HALF_COMPARE(eq, a == b)
+HALF_COMPARE(ne, a<b || a> b)
+HALF_COMPARE(lt, a < b)
+HALF_COMPARE(le, a <= b)
+HALF_COMPARE(gt, a > b)
+HALF_COMPARE(ge, a >= b)
+HALF_COMPARE(equ, !(a < b || a > b))
+HALF_COMPARE(neu, !(a == b))
+HALF_COMPARE(ltu, !(a >= b))
+HALF_COMPARE(leu, !(a > b))
+HALF_COMPARE(gtu, !(a <= b))
+HALF_COMPARE(geu, !(a < b))
+HALF_COMPARE(num, a == a && b == b)
+HALF_COMPARE(nan, a != a || b != b)
+
+#define ROWS_HALF(name)                                                                            \
+    {#name ".f16", 'e', name##_f16}, {                                                             \
+#name ".bf16", 'b', name##_bf16                                                            \
+    }
+
+const struct lanes_comparison lanes_compare_half[] = {
+    ROWS_HALF(eq),  ROWS_HALF(ne),  ROWS_HALF(lt),  ROWS_HALF(le),  ROWS_HALF(gt),
+    ROWS_HALF(ge),  ROWS_HALF(equ), ROWS_HALF(neu), ROWS_HALF(ltu), ROWS_HALF(leu),
+    ROWS_HALF(gtu), ROWS_HALF(geu), ROWS_HALF(num), ROWS_HALF(nan), {0}};
+
 #define FORMATS(op, suffix, name, arity, modifiers)                                                \
     {op ".f16" suffix, &"eeee"[3 - (arity)], name##_f16, modifiers},                               \
         {op ".f16x2" suffix, &"EEEE"[3 - (arity)], name##_f16x2, modifiers},                       \

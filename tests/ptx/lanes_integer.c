@@ -125,6 +125,21 @@ LANES_3(dp2a_hi_su, u32, u32, u32, u32, DP2(int16_t, uint8_t, 2))
 LANES_3(dp2a_hi_us, u32, u32, u32, u32, DP2(uint16_t, int8_t, 2))
 LANES_3(dp2a_hi_uu, u32, u32, u32, u32, DP2(uint16_t, uint8_t, 2))
 
+/* Two 16-bit integers in a register. */
+static inline u32 pair(u32 low, u32 high) {
+    return (low & 0xFFFF) | high << 16;
+}
+LANES_2(add_x2, u32, u32, u32, pair(a + b, (a >> 16) + (b >> 16)))
+#define EACH_HALF(T, less, a_, b_) ((T)(a_)less(T)(b_) ? (a_) : (b_))
+LANES_2(min_u16x2, u32, u32, u32,
+        pair(EACH_HALF(u16, <, a, b), EACH_HALF(u16, <, a >> 16, b >> 16)))
+LANES_2(min_s16x2, u32, u32, u32,
+        pair(EACH_HALF(s16, <, a, b), EACH_HALF(s16, <, a >> 16, b >> 16)))
+LANES_2(max_u16x2, u32, u32, u32,
+        pair(EACH_HALF(u16, >, a, b), EACH_HALF(u16, >, a >> 16, b >> 16)))
+LANES_2(max_s16x2, u32, u32, u32,
+        pair(EACH_HALF(s16, >, a, b), EACH_HALF(s16, >, a >> 16, b >> 16)))
+
 #define BOTH(op, bits, types, function)                                                            \
     {op ".u" bits, types, function, 0}, {                                                          \
         op ".s" bits, types, function, 0                                                           \
@@ -191,6 +206,12 @@ const struct lanes_operation lanes_integer[] = {BOTH("add", "16", "hhh", add_h),
                                                 {"max.s32", "www", max_s32, 0},
                                                 {"max.u64", "ddd", max_u64, 0},
                                                 {"max.s64", "ddd", max_s64, 0},
+                                                {"add.u16x2", "www", add_x2, 0},
+                                                {"add.s16x2", "www", add_x2, 0},
+                                                {"min.u16x2", "www", min_u16x2, 0},
+                                                {"min.s16x2", "www", min_s16x2, 0},
+                                                {"max.u16x2", "www", max_u16x2, 0},
+                                                {"max.s16x2", "www", max_s16x2, 0},
                                                 {"abs.s16", "hh", abs_h, 0},
                                                 {"abs.s32", "ww", abs_w, 0},
                                                 {"abs.s64", "dd", abs_d, 0},

@@ -37,10 +37,12 @@ static bool is_word_part(char c) {
     return isalnum((unsigned char)c) || c == '_' || c == '$' || c == '.';
 }
 
-/* A pair of colons belongs to the word (.L2::128B); a single one ends a label. */
+/* A pair of colons belongs to the word (.L2::128B); a single one ends a label. A directive ends
+ * before the next one (.reg.b32). */
 static size_t word_length(const char *p) {
     size_t n = 1;
     for (;;) {
+        if (p[0] == '.' && p[n] == '.') return n;
         if (is_word_part(p[n])) {
             n++;
         } else if (p[n] == ':' && p[n + 1] == ':') {

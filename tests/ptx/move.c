@@ -26,34 +26,69 @@ static uint32_t logic(int kind, uint32_t a, uint32_t b) {
 
 /* --- setp, set -------------------------------------------------------------------------------- */
 
-static uint32_t compare(struct warp *w, const struct instruction *in) {
+/* Every second 16-bit element, from `first` on. */
+static void halves(uint16_t *to, const uint16_t *pairs, int first) {
+    for (int i = 0; i < LANES; i++) to[i] = pairs[2 * i + first];
+}
+
+/* which: of a pair of halves, the lower (0) or the upper (1). */
+static uint32_t compare(struct warp *w, const struct instruction *in, int which) {
+    const void *a = warp_row(w, &in->s[0]), *b = warp_row(w, &in->s[1]);
+    uint16_t part_a[LANES], part_b[LANES];
+    if (in->vector == 2) {
+        halves(part_a, a, which);
+        halves(part_b, b, which);
+        a = part_a;
+        b = part_b;
+    }
     if (in->float_control) _mm_setcsr(in->float_control);
-    uint32_t result = in->compare(warp_row(w, &in->s[0]), warp_row(w, &in->s[1]));
+    uint32_t result = in->compare(a, b);
     if (in->float_control) _mm_setcsr(0x1F80);
     return result;
 }
 
-/* p|q = (a cmp b) op c | !(a cmp b) op c */
+/* p|q = (a cmp b) op c | !(a cmp b) op c; of pairs, q is for the upper halves. */
 static enum step execute_setp(struct warp *w, const struct instruction *in, uint32_t mask) {
-    uint32_t result = compare(w, in), inverse = ~result;
+    uint32_t result = compare(w, in, 0);
+    uint32_t second = in->vector == 2 ? compare(w, in, 1) : ~result;
     if (in->kind) {
         uint32_t c = warp_predicate(w, &in->s[2]);
         result = logic(in->kind, result, c);
-        inverse = logic(in->kind, inverse, c);
+        second = logic(in->kind, second, c);
     }
     warp_predicate_set(w, &in->d, result, mask);
-    if (in->row_count) warp_predicate_set(w, &in->rows[0], inverse, mask);
+    if (in->row_count) warp_predicate_set(w, &in->rows[0], second, mask);
     return STEP_NEXT;
 }
 
+static uint32_t set_value(enum type type, bool holds) {
+    if (!holds) return 0;
+    switch (type) {
+    case TYPE_F32:
+        return 0x3F800000;
+    case TYPE_F16:
+    case TYPE_F16X2:
+        return 0x3C00;
+    case TYPE_BF16:
+    case TYPE_BF16X2:
+        return 0x3F80;
+    default:
+        return UINT32_MAX;
+    }
+}
+
+/* The result of a pair of halves lies in the halves of the result. */
 static enum step execute_set(struct warp *w, const struct instruction *in, uint32_t mask) {
-    uint32_t result = compare(w, in);
-    if (in->kind) result = logic(in->kind, result, warp_predicate(w, &in->s[2]));
-    uint32_t *d = warp_row(w, &in->d);
+    uint32_t low = compare(w, in, 0), high = in->vector == 2 ? compare(w, in, 1) : 0;
+    uint32_t c = in->kind ? warp_predicate(w, &in->s[2]) : 0;
+    enum type type = in->kind2;
+    uint8_t *d = warp_row(w, &in->d);
     for (uint32_t m = mask; m; m &= m - 1) {
         int lane = lane_first(m);
-        uint32_t yes = in->kind2 ? 0x3F800000 : UINT32_MAX;
-        d[lane] = result >> lane & 1 ? yes : 0;
+        uint32_t value = set_value(type, logic(in->kind, low, c) >> lane & 1);
+        if (in->vector == 2)
+            value = (value & 0xFFFF) | set_value(type, logic(in->kind, high, c) >> lane & 1) << 16;
+        memcpy(d + (unsigned)lane * in->result_bytes, &value, in->result_bytes);
     }
     return STEP_NEXT;
 }
@@ -71,8 +106,12 @@ static void decode_comparison(struct decoder *d, enum type source) {
         if (source != TYPE_F32) decode_fail(d, ".ftz is not known here");
         in->float_control = 0x1F80 | 0x8040;
     }
+    enum type element = source == TYPE_F16X2    ? TYPE_F16
+                        : source == TYPE_BF16X2 ? TYPE_BF16
+                                                : source;
+    in->vector = element == source ? 1 : 2;
     char name[16] = "";
-    strcat(strcat(strcpy(name, comparisons[which]), "."), type_name(source));
+    strcat(strcat(strcpy(name, comparisons[which]), "."), type_name(element));
     const struct lanes_comparison *c = lanes_compare_find(name);
     if (!c) decode_fail(d, "this comparison is not known");
     in->compare = c->compare;
@@ -96,12 +135,16 @@ static void decode_setp(struct decoder *d) {
 }
 
 static void decode_set(struct decoder *d) {
-    enum type result = decode_take_type(d);
-    if (result != TYPE_U32 && result != TYPE_S32 && result != TYPE_F32)
+    enum type result = decode_take_type(d), source = decode_take_type(d);
+    bool pair = source == TYPE_F16X2 || source == TYPE_BF16X2;
+    bool word = result == TYPE_U32 || result == TYPE_S32 || result == TYPE_F32;
+    bool half = result == source && (result == TYPE_F16 || result == TYPE_BF16);
+    if (pair ? result != source && (!word || result == TYPE_F32) : !word && !half)
         decode_fail(d, "a result of .%s is not known", type_name(result));
-    decode_comparison(d, decode_take_type(d));
-    d->in->d = decode_result(d, decode_operand(d, 0), 4);
-    d->in->kind2 = result == TYPE_F32;
+    decode_comparison(d, source);
+    d->in->result_bytes = half ? 2 : 4;
+    d->in->d = decode_result(d, decode_operand(d, 0), d->in->result_bytes);
+    d->in->kind2 = (uint8_t)result;
     d->in->execute = execute_set;
 }
 

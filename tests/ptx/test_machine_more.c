@@ -320,6 +320,62 @@ static bool compiled_code_computes(void) {
     return true;
 }
 
+__extension__ typedef unsigned __int128 u128;
+__extension__ typedef __int128 s128;
+
+static double half_value(uint16_t half) {
+    int exponent = half >> 10 & 31, mantissa = half & 1023;
+    double value = exponent ? ldexp(mantissa + 1024, exponent - 25) : ldexp(mantissa, -24);
+    if (exponent == 31) value = mantissa ? (double)NAN : (double)INFINITY;
+    return half & 0x8000 ? -value : value;
+}
+
+static void words_expected(uint32_t i, uint32_t expected[11]) {
+    uint64_t a = (i + 1) * 0x9E3779B97F4A7C15u, b = (i + 3) * 0xC2B2AE3D27D4EB4Fu;
+    u128 wide = (u128)a * b + a - (((u128)b << 64) + a * 3);
+    for (int k = 0; k < 4; k++) expected[k] = (uint32_t)(wide >> 32 * k);
+    expected[4] = (uint32_t)(((s128)(int64_t)a * (int64_t)b) >> 96);
+    double p[2] = {half_value((uint16_t)a), half_value((uint16_t)b)};
+    double q[2] = {half_value((uint16_t)b), half_value((uint16_t)(a >> 16))};
+    expected[5] = (p[0] < q[0] ? 0xFFFFu : 0) | (p[1] < q[1] ? 0xFFFF0000 : 0);
+    expected[6] = (!(p[0] < q[0]) ? 0xFFFFu : 0) | (!(p[1] < q[1]) ? 0xFFFF0000 : 0);
+    expected[7] =
+        (p[0] < q[0] || p[0] > q[0] ? 0x3C00u : 0) | (p[1] < q[1] || p[1] > q[1] ? 0x3C000000u : 0);
+    expected[8] = (p[0] < q[0]) + 2u * (p[0] > q[0] && p[1] > q[1]);
+    uint64_t bytes = (uint64_t)(uint32_t)b << 32 | (uint32_t)a;
+    expected[9] = 0;
+    for (int k = 0; k < 4; k++)
+        expected[9] |= (uint32_t)(bytes >> 8 * (b >> (32 + 4 * k) & 7) & 255) << 8 * k;
+    expected[10] = (uint32_t)((bytes << (i & 31)) >> 32);
+}
+
+static bool compiled_code_carries_and_permutes(void) {
+    struct bench b;
+    bench_open(&b, "compiled", 256, 11 * 256);
+    WANT(bench_run(&b, "words", 2, 128, 4, NULL) || (puts(b.error.text), false));
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t expected[11];
+        words_expected(i, expected);
+        for (uint32_t k = 0; k < 11; k++) {
+            if (b.out[k * 256 + i] == expected[k]) continue;
+            printf("    %u of %u: %08x, not %08x\n", k, i, b.out[k * 256 + i], expected[k]);
+            return false;
+        }
+    }
+    bench_close(&b);
+    return true;
+}
+
+static bool an_assertion_that_fails_says_so(void) {
+    struct bench b;
+    bench_open(&b, "compiled", 32, 32);
+    WANT(!bench_run(&b, "asserts", 1, 32, 1, NULL));
+    WANT(strstr(b.error.text, "thread (17, 0, 0): assertion failed"));
+    WANT(strstr(b.error.text, "in[threadIdx.x] != 17"));
+    bench_close(&b);
+    return true;
+}
+
 /* A reduction over the block, by shuffles and shared memory; then a histogram by atomics. */
 static bool compiled_code_works_together(void) {
     struct bench b;
@@ -363,6 +419,8 @@ static const struct {
     {"compiled_code_computes", compiled_code_computes},
     {"compiled_code_works_together", compiled_code_works_together},
     {"compiled_code_sorts", compiled_code_sorts},
+    {"compiled_code_carries_and_permutes", compiled_code_carries_and_permutes},
+    {"an_assertion_that_fails_says_so", an_assertion_that_fails_says_so},
 };
 
 void test_more(void) {

@@ -1,7 +1,10 @@
 /* What nvcc makes of ordinary code; compiled.ptx is remade by
  *     nvcc -arch=compute_80 -ptx tests/ptx/cases/compiled.cu -o tests/ptx/cases/compiled.ptx
+ * and a .version of 7.0 in it.
  * test_machine_more.c says what must come out. */
 
+#include <assert.h>
+#include <cuda_fp16.h>
 #include <stdint.h>
 
 extern "C" __global__ void mathematics(const uint32_t *in, float *out, uint32_t n) {
@@ -67,4 +70,29 @@ extern "C" __global__ void sort(const uint32_t *in, uint32_t *out, uint32_t n) {
             __syncthreads();
         }
     out[t] = words[t];
+}
+
+/* 128-bit arithmetic, which carries; comparisons of halves; permutations of bytes. */
+extern "C" __global__ void words(const uint32_t *in, uint32_t *out, uint32_t n) {
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    uint64_t a = (in[i] + 1) * 0x9E3779B97F4A7C15u, b = (in[i] + 3) * 0xC2B2AE3D27D4EB4Fu;
+    unsigned __int128 wide = (unsigned __int128)a * b + a;
+    wide -= ((unsigned __int128)b << 64) + a * 3;
+    for (int k = 0; k < 4; k++) out[k * n + i] = (uint32_t)(wide >> 32 * k);
+    out[4 * n + i] = (uint32_t)(((__int128)(int64_t)a * (int64_t)b) >> 96);
+    __half2 p = __halves2half2(__ushort_as_half((uint16_t)a), __ushort_as_half((uint16_t)b));
+    __half2 q = __halves2half2(__ushort_as_half((uint16_t)b), __ushort_as_half((uint16_t)(a >> 16)));
+    out[5 * n + i] = __hlt2_mask(p, q);
+    out[6 * n + i] = __hgeu2_mask(p, q);
+    __half2 numbers = __hne2(p, q);
+    out[7 * n + i] = *(uint32_t *)&numbers;
+    out[8 * n + i] = __hlt(__low2half(p), __low2half(q)) + 2 * __hbgt2(p, q);
+    out[9 * n + i] = __byte_perm((uint32_t)a, (uint32_t)b, (uint32_t)(b >> 32));
+    out[10 * n + i] = __funnelshift_l((uint32_t)a, (uint32_t)b, i);
+}
+
+extern "C" __global__ void asserts(const uint32_t *in, uint32_t *out, uint32_t n) {
+    assert(in[threadIdx.x] != 17);
+    out[threadIdx.x] = 1;
 }
