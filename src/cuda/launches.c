@@ -79,7 +79,7 @@ static void product_add(struct plan *plan, struct gpu_matmul *product, uint32_t 
     uint32_t columns = rows * in->planes;
     in->tiles = parts(columns, GPU_TILE);
     product->prepared = plan->layout->prepared;
-    uint32_t fused_bytes = columns <= GPU_TILE
+    uint32_t fused_bytes = columns <= GPU_FUSED_COLUMNS
                                ? gpu_few_shared(kind, in->cols, product->epilogue, columns)
                                : UINT32_MAX;
     product->fused = fused_bytes <= plan->shared_bytes;
