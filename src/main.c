@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -14,7 +16,7 @@
 #include "engine/plan.h"
 #include "wire/server.h"
 
-enum { EXIT_FINE = 0, EXIT_FAULT = 1, EXIT_USAGE = 2 };
+enum { EXIT_FINE = 0, EXIT_FAULT = 1, EXIT_USAGE = 2, EXIT_AGAIN = 3 };
 
 /* Everything that lives as long as the process. */
 struct wick {
@@ -101,7 +103,7 @@ static int serve(struct wick *wick) {
     server_run(&wick->server);
     server_close(&wick->server);
     engine_close(&wick->engine);
-    return EXIT_FINE;
+    return wick->server.reboot ? EXIT_AGAIN : EXIT_FINE;
 }
 
 /* In place of a model: memory for a server that tells why there is none. */
@@ -149,6 +151,35 @@ static _Noreturn void serve_machine(struct wick *wick) {
     boot_finish(boot, server->reboot ? POWER_RESTART : POWER_OFF);
 }
 
+/* on_gpu_fault=restart: a driver has one life in a process, so a second process serves, and this
+ * one waits for its end and starts it anew where a GPU has failed. Returns in the one that serves.
+ */
+static void supervise(void) {
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    for (;;) {
+        pid_t parent = getpid(), child = fork();
+        if (child <= 0) { /* -1: nobody waits, so a restart is an end */
+            prctl(PR_SET_PDEATHSIG, child == 0 ? SIGTERM : 0);
+            if (child == 0 && getppid() != parent) _exit(EXIT_FAULT);
+            sigprocmask(SIG_SETMASK, &before, NULL);
+            return;
+        }
+        int status = 0, number = 0;
+        while (waitpid(child, &status, WNOHANG) != child) {
+            if (sigwait(&set, &number) == 0 && number != SIGCHLD) kill(child, number);
+        }
+        if (!WIFEXITED(status)) _exit(128 + WTERMSIG(status)); /* as a shell tells it */
+        if (WEXITSTATUS(status) != EXIT_AGAIN) _exit(WEXITSTATUS(status));
+        log_event(LOG_WARN, "restart", "a GPU has failed: starting anew");
+        sleep(1);
+    }
+}
+
 int main(int argc, char **argv) {
     static struct wick wick; /* about 4 MB: not for the stack */
     struct fault fault;
@@ -162,5 +193,6 @@ int main(int argc, char **argv) {
     if (asked != 0) return answer(asked);
     signal(SIGPIPE, SIG_IGN); /* whoever reads the log may go before we do */
     log_open(STDERR_FILENO, (enum log_level)wick.config.log_level);
+    if (wick.config.on_gpu_fault == CONFIG_GPU_FAULT_RESTARTS) supervise();
     return serve(&wick);
 }

@@ -131,6 +131,9 @@ struct backend_ops {
     void (*abort)(struct backend *backend);
     /* Fills `out` and returns how many phases there are. NULL: does not know. */
     uint32_t (*phases)(const struct backend *backend, struct backend_phase *out);
+    /* Between steps, cheap: false, and *fault says why, when the backend has become unusable. NULL:
+     * that cannot happen. */
+    bool (*look)(struct backend *backend, struct fault *fault);
     /* Ends threads. Memory belongs to the arena. */
     void (*close)(struct backend *backend);
 };

@@ -255,5 +255,6 @@ static const struct backend_ops cuda_ops = {
     .logits = cuda_logits,
     .candidates = cuda_candidates,
     .abort = cuda_abort,
+    .look = cuda_look,
     .close = cuda_close,
 };

@@ -66,5 +66,6 @@ enum backend_status cuda_advance(struct backend *backend, uint64_t deadline_ns,
 const float *cuda_logits(const struct backend *backend, uint32_t index);
 struct backend_candidates cuda_candidates(const struct backend *backend, uint32_t index);
 void cuda_abort(struct backend *backend);
+bool cuda_look(struct backend *backend, struct fault *fault);
 
 #endif

@@ -201,3 +201,9 @@ void cuda_abort(struct backend *backend) {
     struct cuda *c = (struct cuda *)backend;
     c->batch = NULL;
 }
+
+/* A step that was given up may still be on its way. */
+bool cuda_look(struct backend *backend, struct fault *fault) {
+    struct cuda *c = (struct cuda *)backend;
+    return flight_look(c, clock_ns(), fault) != BACKEND_FAILED;
+}

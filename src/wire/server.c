@@ -253,6 +253,30 @@ static void server_settle(struct server *server, uint64_t now_ns) {
     server->phase = SERVER_OVER;
 }
 
+/* The backend is unusable from here on: jobs end with its fault, new ones are refused. Who wants it
+ * restarts after that. */
+static void backend_lost(struct server *server, const struct fault *fault) {
+    log_event(LOG_ERROR, "backend", "%s", fault->text);
+    scheduler_fail(server->scheduler, fault, clock_ns());
+    server->step = false;
+    server->failed = true;
+    fault_set(&server->failure, FAULT_WORKER_UNHEALTHY, "%s: %s", fault_kind(fault->code)->word,
+              fault->text);
+    server_deliver(server);
+    if (server->config->on_gpu_fault != CONFIG_GPU_FAULT_RESTARTS) return;
+    server->reboot = true;
+    server_drain(server, true);
+}
+
+/* Between steps a backend may fail as well. */
+static void backend_look(struct server *server) {
+    struct backend *backend = server->engine->backend;
+    struct fault fault;
+    if (server->phase != SERVER_SERVING || server->failed || server->step) return;
+    if (backend->ops->look == NULL || backend->ops->look(backend, &fault)) return;
+    backend_lost(server, &fault);
+}
+
 /* The step in flight goes on for a slice. */
 static void step_advance(struct server *server) {
     struct backend *backend = server->engine->backend;
@@ -271,11 +295,7 @@ static void step_advance(struct server *server) {
         server->step = false;
         return;
     case BACKEND_FAILED:
-        log_event(LOG_ERROR, "backend", "%s", fault.text);
-        scheduler_fail(server->scheduler, &fault, clock_ns());
-        server->step = false;
-        server->failed = true;
-        server->failure = fault;
+        backend_lost(server, &fault);
         return;
     }
 }
@@ -375,6 +395,7 @@ void server_turn(struct server *server, int timeout_ms) {
 
     server->more = false;
     now_ns = clock_ns();
+    backend_look(server);
     if (ready > 0 && server->polled[0].revents != 0) signals_read(server);
     if (ready >= 0) sessions_serve(server, now_ns);
     if (ready >= 0) host_serve(server, n_host, now_ns);

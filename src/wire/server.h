@@ -70,7 +70,7 @@ struct server {
     bool failed;          /* the backend broke, or the model did not load: */
     struct fault failure; /* why */
     bool draining;        /* DRAIN or SHUTDOWN: no new jobs */
-    bool reboot;          /* REBOOT was asked: what shall follow the end */
+    bool reboot;          /* what shall follow the end: REBOOT was asked, or a GPU has failed */
     uint64_t cut_ns;      /* SHUTDOWN: when jobs are cut; UINT64_MAX: no SHUTDOWN yet */
     uint64_t opened_ns;
     uint32_t percent; /* of loading */
