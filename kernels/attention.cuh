@@ -492,7 +492,8 @@ extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS)
 
 // --- many ---------------------------------------------------------------------------------------
 
-extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS, 2)
+// Three blocks fit into an sm_90; two of Q8_0, which takes more registers.
+extern "C" __global__ void __launch_bounds__(GPU_ATTEND_THREADS, type == GPU_KV_F16 ? 3 : 2)
     attend_many(const __grid_constant__ gpu_attend args) {
     constexpr int tiles = many_tiles;
     uint32_t group = args.n_heads / args.kv.n_kv_heads;

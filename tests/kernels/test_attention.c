@@ -501,6 +501,25 @@ static void layout_check(uint32_t type, uint32_t head_dim) {
     if (used != bytes) rig_fail("%u of %u bytes have one owner", used, bytes);
 }
 
+/* Values beyond F16 are cut to its largest; sums of those, weighted, must not overflow anywhere. */
+static void attention_stands_values_at_the_end_of_f16(void) {
+    const struct sequence sequence = {300, 2};
+    const uint32_t seed = 3;
+    for (uint32_t type = GPU_KV_F16; type <= GPU_KV_Q8_0; type++) {
+        const struct shape shape = {type, 64, 1, 2};
+        shape_about(&shape);
+        struct world w = world_make(&shape, &sequence, &seed, 1, 5);
+        for (size_t i = 0; i < (size_t)sequence_end(&sequence) * shape.head_dim; i++)
+            w.v[0][i] = w.v[0][i] < 0 ? -1e6f : 7e4f;
+        world_place(&w, 5);
+        float *out = rig_host((size_t)w.n_rows * w.heads_width * sizeof *out);
+        for (uint32_t i = 0; i < PLANS; i += PLANS - 1) {
+            world_attend(&w, &plans[i], out);
+            reference_compare(&w, out);
+        }
+    }
+}
+
 static const uint32_t head_dims[] = {8, 32, 40, 48, 64, 80, 96, 128, 256};
 enum { HEAD_DIMS = sizeof head_dims / sizeof head_dims[0] };
 
@@ -520,6 +539,7 @@ int main(int argc, char **argv) {
     static const struct rig_test tests[] = {
         TEST(kv_layout_gives_every_byte_of_a_page_one_owner),
         TEST(kv_store_writes_what_the_layout_says),
+        TEST(attention_stands_values_at_the_end_of_f16),
         TEST(attention_f16_is_exact_and_the_same_however_computed_at_every_edge),
         TEST(attention_q8_is_exact_and_the_same_however_computed_at_every_edge),
         TEST(attention_f16_is_exact_and_the_same_however_computed_in_every_shape),
