@@ -69,6 +69,12 @@ static bool judge_after_exit(const uint32_t *out) {
 static bool judge_warp_sync_branches(const uint32_t *out) {
     EXPECT(32, t ^ 16);
 }
+static bool judge_exit_shuffle(const uint32_t *out) {
+    EXPECT(32, t < 8 ? t ^ 1 : t);
+}
+static bool judge_guarded(const uint32_t *out) {
+    EXPECT(64, t & 1 ? 9 : 8);
+}
 static uint32_t collatz(uint32_t n) {
     uint32_t steps = 0;
     for (; n != 1; steps++) n = n & 1 ? n * 3 + 1 : n / 2;
@@ -215,6 +221,12 @@ static const struct test tests[] = {
     RACE("overwrite_without_second_barrier", "a race in shared memory"),
     CLEAN("overwrite_with_second_barrier", judge_other_warp),
     RACE("write_after_many_reads", "a race in shared memory"),
+    {"write_after_reads_of_the_warp",
+     "races",
+     NULL,
+     {1, 1, 1},
+     {32, 1, 1},
+     .fault = "a race in shared memory"},
     CLEAN("bytes_of_a_word", judge_bytes),
     RACE("same_byte_twice", "wrote byte"),
     CLEAN("atomics_and_barrier", judge_atomics_sum),
@@ -243,6 +255,7 @@ static const struct test tests[] = {
     SYNC("shuffle_from_outside", 32, "reads lane 20, which does not take part", NULL),
     SYNC("shuffle_in_both_branches", 32, "waits for lanes that never come", NULL),
     SYNC("shuffle_without_oneself", 32, "thread (16, 0, 0): the lane is not in its own", NULL),
+    SYNC("waiting_until_the_others_exit", 32, NULL, judge_exit_shuffle),
     SYNC("warp_sync_in_both_branches", 32, NULL, judge_warp_sync_branches),
     SYNC("mma_with_few_lanes", 31, "only lanes 0x7fffffff", NULL),
     SYNC("divergent_loop", 64, NULL, judge_divergent_loop),
@@ -287,6 +300,7 @@ static const struct test tests[] = {
     {"tickets", "run", NULL, {10, 1, 1}, {100, 1, 1}, .zeroed = 1, .judge = judge_tickets},
     RUN("scopes_and_predicates", judge_scopes),
     {"exits", "run", NULL, {1, 1, 1}, {40, 1, 1}, .judge = judge_exits},
+    RUN("guarded_write_in_loop", judge_guarded),
     {"clocks", "run", NULL, {1, 1, 1}, {1, 1, 1}, .judge = judge_one},
     {"block_of_too_many_threads",
      "run",

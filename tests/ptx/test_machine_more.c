@@ -177,6 +177,49 @@ static bool a_race_in_global_memory_shows_in_some_seed(void) {
     return true;
 }
 
+static bool a_race_of_lanes_shows_in_some_seed(void) {
+    struct bench b;
+    bench_open(&b, "sync", 1, 1);
+    uint32_t seen = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        WANT(bench_run(&b, "race_of_lanes", 1, 32, seed, NULL));
+        seen |= b.out[0];
+    }
+    WANT(seen == 3);
+    bench_close(&b);
+    return true;
+}
+
+static bool lanes_that_part_meet_again(void) {
+    struct bench b;
+    uint64_t steps = 0;
+    bench_open(&b, "sync", 1000, 1);
+    void *params[] = {&b.in, &b.out, &b.n};
+    WANT(ptx_launch(&(struct ptx_launch){.kernel = ptx_kernel_find(b.module, "part_and_meet"),
+                                         .memory = b.memory,
+                                         .grid = {1, 1, 1},
+                                         .block = {32, 1, 1},
+                                         .params = params,
+                                         .calm = true,
+                                         .steps = &steps},
+                    &b.error));
+    WANT(steps == 5 + 2 + 1 + 4 * 1000 + 1);
+    bench_close(&b);
+    return true;
+}
+
+static bool pinned_memory_has_bounds(void) {
+    struct bench b;
+    bench_open(&b, "checks", 64, 64);
+    WANT(ptx_memory_remove(b.memory, b.in));
+    WANT(ptx_memory_add(b.memory, b.in, 24, "pinned", PTX_MEMORY_HOST));
+    WANT(bench_run(&b, "read_over_end", 1, 1, 1, NULL));
+    WANT(!bench_run(&b, "read_over_end", 1, 2, 1, NULL));
+    WANT(strstr(b.error.text, "'pinned', 24 bytes"));
+    bench_close(&b);
+    return true;
+}
+
 static bool a_seed_repeats_what_it_did(void) {
     struct bench b;
     bench_open(&b, "sync", 1, 1);
@@ -410,6 +453,9 @@ static const struct {
     {"memory_knows_its_allocations", memory_knows_its_allocations},
     {"memory_knows_what_was_written", memory_knows_what_was_written},
     {"a_race_in_global_memory_shows_in_some_seed", a_race_in_global_memory_shows_in_some_seed},
+    {"a_race_of_lanes_shows_in_some_seed", a_race_of_lanes_shows_in_some_seed},
+    {"lanes_that_part_meet_again", lanes_that_part_meet_again},
+    {"pinned_memory_has_bounds", pinned_memory_has_bounds},
     {"a_seed_repeats_what_it_did", a_seed_repeats_what_it_did},
     {"a_launch_can_be_stopped", a_launch_can_be_stopped},
     {"guards_may_not_be_touched", guards_may_not_be_touched},
