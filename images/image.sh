@@ -3,6 +3,7 @@
 #   KERNEL  debian (the cloud kernel, default), own (make kernel), host (the running machine's)
 #   INIT    the program that becomes /init ($BUILD/wick)
 #   NVIDIA  a folder with an unpacked driver, or host: puts the driver in (images/nvidia.sh)
+#           NVIDIA_MODULES=no: its libraries only
 #   KEY     a file with the key for TCP: becomes /wick.key, for wick.key=/wick.key
 #   OUT     the folder to write to
 # The same inputs give the same bytes: fixed times and owners, sorted names, no device nodes (the

@@ -5,13 +5,16 @@
 KERNEL ?= $(if $(filter host,$(NVIDIA)),host,debian)
 # A folder with an unpacked NVIDIA driver, or host; empty: no driver in the image.
 NVIDIA ?=
+# no: the driver's libraries only, without kernel modules and firmware.
+NVIDIA_MODULES ?= yes
 # A file with the key for TCP, which becomes /wick.key of the image (APPEND=wick.key=/wick.key); empty: none.
 KEY    ?=
 # More of the kernel command line, wick.key=value ...: boot, disk.
 APPEND ?=
 
 IMAGE := $(BUILD)/image/$(KERNEL)$(if $(NVIDIA),-nvidia)
-images_env = BUILD='$(BUILD)' KERNEL='$(KERNEL)' NVIDIA='$(NVIDIA)' KEY='$(KEY)' APPEND='$(APPEND)' OUT='$(IMAGE)'
+images_env = BUILD='$(BUILD)' KERNEL='$(KERNEL)' NVIDIA='$(NVIDIA)' \
+             NVIDIA_MODULES='$(NVIDIA_MODULES)' KEY='$(KEY)' APPEND='$(APPEND)' OUT='$(IMAGE)'
 
 .PHONY: image disk kernel boot hello-image deps-image deps-boot deps-kernel
 

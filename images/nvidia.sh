@@ -1,6 +1,8 @@
 # nvidia.sh: sourced by image.sh. Puts NVIDIA's driver into $root: what nvidia.list names, and
 # nothing else. The driver's parts must be of one version, and its modules made for the image's
 # kernel; otherwise it would fail at boot, on a machine that has nobody to read why.
+# NVIDIA_MODULES=no: user space alone goes in, neither modules nor firmware. For a kernel that has
+# its driver built in or comes from elsewhere, and for the stand-in driver of the tests.
 # shellcheck shell=sh disable=SC2154
 
 # nvidia_file NAME: the file of that name (a pattern) under the driver's folders.
@@ -31,6 +33,12 @@ nvidia_firmware_version() {
     esac
 }
 
+nvidia_modules=${NVIDIA_MODULES:-yes}
+case $nvidia_modules in
+yes | no) ;;
+*) stop "NVIDIA_MODULES=$nvidia_modules: want yes or no" ;;
+esac
+
 # nvidia_check DIR|host: sets $nvidia_version, or stops naming all three that should be one.
 nvidia_check() {
     if [ "$1" = host ]; then
@@ -44,13 +52,17 @@ nvidia_check() {
     nvidia_ko=$(module_find nvidia)
     nvidia_gsp=$(nvidia_file 'gsp_*.bin')
     nvidia_cuda=$(nvidia_library libcuda.so.1)
+    [ -n "$nvidia_cuda" ] || stop "NVIDIA=$1: no libcuda.so.1 or libcuda.so.VERSION"
+    nvidia_cuda_version=$(basename "$nvidia_cuda" | sed 's/^libcuda\.so\.//')
+    if [ "$nvidia_modules" = no ]; then
+        nvidia_version=$nvidia_cuda_version
+        return 0
+    fi
     [ -n "$nvidia_ko" ] || stop "NVIDIA=$1: no nvidia.ko (compile it for the kernel ${modules##*/})"
     [ -n "$nvidia_gsp" ] || stop "NVIDIA=$1: no firmware gsp_*.bin"
-    [ -n "$nvidia_cuda" ] || stop "NVIDIA=$1: no libcuda.so.1 or libcuda.so.VERSION"
     module_unpack "$nvidia_ko" "$work/nvidia.ko"
     nvidia_version=$(module_info "$work/nvidia.ko" version)
     nvidia_gsp_version=$(nvidia_firmware_version "$nvidia_gsp")
-    nvidia_cuda_version=$(basename "$nvidia_cuda" | sed 's/^libcuda\.so\.//')
     if [ -z "$nvidia_version" ] || [ "$nvidia_version" != "$nvidia_gsp_version" ] ||
         [ "$nvidia_version" != "$nvidia_cuda_version" ]; then
         say "NVIDIA=$1: module, firmware and library must be of the same version, and are:"
@@ -66,9 +78,12 @@ nvidia_check() {
 
 # nvidia_add DIR|host: after nvidia_check.
 nvidia_add() {
-    mkdir -p "$root/gpu" "$root/lib/firmware/nvidia/$nvidia_version"
+    mkdir -p "$root/gpu"
     sed -E 's/#.*//; s/[[:space:]]+$//; /^$/d' "$here/nvidia.list" >"$work/nvidia.list"
     while read -r nvidia_kind nvidia_name nvidia_parameters; do
+        case $nvidia_modules:$nvidia_kind in
+        no:module | no:firmware) continue ;;
+        esac
         # shellcheck disable=SC2086
         case $nvidia_kind in
         module) module_add "$nvidia_name" $nvidia_parameters ||
@@ -78,11 +93,12 @@ nvidia_add() {
         *) stop "nvidia.list: unknown kind '$nvidia_kind'" ;;
         esac
     done <"$work/nvidia.list"
-    printf 'nvidia     %s  %s\n' "$nvidia_version" "$(cd "$root" && du -sk gpu lib/firmware |
+    printf 'nvidia     %s  %s\n' "$nvidia_version" "$(cd "$root" && du -sk gpu lib/firmware 2>/dev/null |
         awk '{ printf "%s %.1f MiB  ", $2, $1 / 1024 }')"
 }
 
 nvidia_add_firmware() {
+    mkdir -p "$root/lib/firmware/nvidia/$nvidia_version"
     find "$(dirname "$nvidia_gsp")" -maxdepth 1 -name "$1" >"$work/firmware.list"
     while read -r nvidia_from; do
         install -m 644 "$nvidia_from" "$root/lib/firmware/nvidia/$nvidia_version/"
@@ -106,7 +122,7 @@ nvidia_add_library() {
     fi
     case $1:$nvidia_from in
     glibc:* | library:*.so."$nvidia_version") ;;
-    *) stop "NVIDIA=$3: $nvidia_from is not of version $nvidia_version, as nvidia.ko is" ;;
+    *) stop "NVIDIA=$3: $nvidia_from is not of version $nvidia_version, as the rest is" ;;
     esac
     # libNAME.so: asked for with its version.
     case $nvidia_name in

@@ -237,6 +237,15 @@ an_old_part_is_named() {
     refuses "libnvidia-ptxjitcompiler.so.470.1 is not of version $one" \
         make_image "$work/none" NVIDIA="$driver"
 }
+gpu_libraries_alone_need_no_modules() {
+    fake_driver "$driver" "$one" "$one" "$one" "$release"
+    rm -r "$driver/kernel" "$driver/firmware"
+    refuses "no nvidia.ko" make_image "$work/none" NVIDIA="$driver" || return 1
+    make_image "$work/gpu-alone" NVIDIA="$driver" NVIDIA_MODULES=no && unpack "$work/gpu-alone" "$work/gpu-alone.root" ||
+        return 1
+    [ -f "$work/gpu-alone.root/gpu/libcuda.so.1" ] && [ ! -e "$work/gpu-alone.root/lib/firmware" ] &&
+        ! grep -q nvidia "$work/gpu-alone.root/etc/modules.list"
+}
 check gpu_image_has_exactly_what_the_list_names gpu_image_has_exactly_the_list
 check gpu_modules_come_last_with_parameters gpu_modules_have_their_parameters
 check gpu_library_of_another_version_is_refused all_three_are_named "$one" "$one" 535.1.2
@@ -253,6 +262,9 @@ check gpu_driver_without_compiler_is_refused a_missing_part_is_named 'lib/libnvi
 check gpu_compiler_of_another_version_is_refused an_old_part_is_named
 check gpu_firmware_outside_a_versions_folder_is_asked firmware_speaks_for_itself "$one"
 check gpu_firmware_that_says_another_version_is_refused refuses "535.9" firmware_speaks_for_itself 535.9
+check gpu_libraries_alone_need_no_modules gpu_libraries_alone_need_no_modules
+check gpu_modules_setting_is_yes_or_no refuses "want yes or no" \
+    make_image "$work/none" NVIDIA="$driver" NVIDIA_MODULES=0
 check gpu_folder_that_is_none_is_refused refuses "want a folder" make_image "$work/none" NVIDIA="$work/nothing"
 
 # --- disk --------------------------------------------------------------------------------------

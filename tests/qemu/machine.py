@@ -45,17 +45,18 @@ def image():
 image.made = None
 
 
-def image_make(init, name, kernel="debian"):
-    """Makes an image with that program as its init; returns (kernel, initramfs)."""
+def image_make(init, name, kernel="debian", **settings):
+    """Makes an image with that program as its init; returns (kernel, initramfs). settings: more of
+    what images/image.sh reads from its environment."""
     need_qemu()
     harness.need(init)
-    if options_qemu.image and init == options.wick:
+    if options_qemu.image and init == options.wick and not settings:
         out = options_qemu.image
     else:
         out = work_path(name)
         done = subprocess.run(["sh", os.path.join(ROOT, "images", "image.sh")], cwd=ROOT, timeout=600,
                               env={**os.environ, "BUILD": harness.BUILD, "INIT": init, "OUT": out,
-                                   "KERNEL": kernel}, stdout=subprocess.PIPE,
+                                   "KERNEL": kernel, **settings}, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True)
         if done.returncode != 0 and ("cannot download" in done.stderr or "apt" in done.stderr):
             raise Skip(f"no kernel package: {done.stderr.strip().splitlines()[-1]}")
