@@ -73,7 +73,8 @@ CTL_SRC  := $(sort $(wildcard host/wickctl/*.c))
 SHOW_SRC := $(sort $(wildcard host/show/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 # What the unit tests test of the tools.
-HOST_PURE := $(SHOW_SRC) host/lab/keys.c $(addprefix host/wickctl/,chat_style.c conversation.c \
+HOST_PURE := $(SHOW_SRC) $(addprefix host/lab/,keys.c session.c windows.c) \
+             $(addprefix host/wickctl/,chat_style.c conversation.c \
              editor.c history.c json.c profile_file.c text.c)
 
 musl_objects  = $(patsubst %.c,$(BUILD)/obj/musl/%.o,$(1))
@@ -212,13 +213,43 @@ deps-check: ; $(Q)tests/deps.sh build check image boot ## install what testing n
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include src/cuda/cuda.mk images/images.mk
--include kernels/kernels.mk tests/ptx/ptx.mk
+-include kernels/kernels.mk tests/ptx/ptx.mk tests/simulate/simulate.mk
 include tests/fuzz/fuzz.mk
 
+# What the programs say of themselves: manual pages, and completion for bash and zsh.
+SAID_BY_wick     := $(BUILD)/wick-lab
+SAID_BY_wick-lab := $(BUILD)/wick-lab
+SAID_BY_wickctl  := $(BUILD)/wickctl
+PAGES := $(addprefix $(BUILD)/man/,wick.8 wick-lab.1 wickctl.1)
+SHELL_WORDS := $(foreach p,wick wick-lab wickctl,$(BUILD)/completion/$(p).bash \
+                 $(BUILD)/completion/_$(p))
+
+.PHONY: man
+man: $(PAGES) ## write the manual pages wick(8), wickctl(1) and wick-lab(1)
+.SECONDEXPANSION:
+$(PAGES): $(BUILD)/man/%: $$(SAID_BY_$$(basename $$*))
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)$< man $(filter-out wickctl,$(basename $*)) >$@
+$(BUILD)/completion/%.bash: $$(SAID_BY_$$*)
+	@mkdir -p $(@D)
+	$(Q)$< completion bash $(filter-out wickctl,$*) >$@
+$(BUILD)/completion/_%: $$(SAID_BY_$$*)
+	@mkdir -p $(@D)
+	$(Q)$< completion zsh $(filter-out wickctl,$*) >$@
+
+SHARE := $(DESTDIR)$(PREFIX)/share
 .PHONY: install
-install: all ## copy the programs to $(DESTDIR)$(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: all $(PAGES) $(SHELL_WORDS) ## copy programs, manual pages and completion to $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/man/man8
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions
 	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(filter %.1,$(PAGES)) $(SHARE)/man/man1
+	install -m 644 $(filter %.8,$(PAGES)) $(SHARE)/man/man8
+	for p in wick wick-lab wickctl; do \
+	    install -m 644 $(BUILD)/completion/$$p.bash $(SHARE)/bash-completion/completions/$$p && \
+	    install -m 644 $(BUILD)/completion/_$$p $(SHARE)/zsh/site-functions/_$$p || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## remove everything that was built

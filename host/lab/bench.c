@@ -1,11 +1,16 @@
 #include "lab/bench.h"
 
+#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "lab/bandwidth.h"
+#include "lab/feed.h"
 #include "lab/session.h"
+#include "lab/sweep.h"
+#include "show/progress.h"
+#include "show/quantile.h"
 
 enum {
     ROUNDS_MAX = 1000,
@@ -34,46 +39,13 @@ struct bench {
     struct figures round[ROUNDS_MAX];
 };
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Median over the rounds of the field at `offset`. */
 static double median(const struct bench *bench, size_t offset) {
     double values[ROUNDS_MAX];
     for (uint32_t i = 0; i < bench->rounds; i++)
         values[i] = *(const double *)((const char *)&bench->round[i] + offset);
-    qsort(values, bench->rounds, sizeof values[0], compare_doubles);
-    uint32_t middle = bench->rounds / 2;
-    return bench->rounds % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-static void ignore_row(void *context, uint32_t index, const float *logits) {
-    (void)context;
-    (void)index;
-    (void)logits;
-}
-
-/* A token that is in every vocabulary and differs from its neighbours. */
-static int32_t filler(const struct bench *bench, uint32_t position) {
-    uint32_t vocab = bench->session.engine.model.geo.vocab;
-    return (int32_t)((position * 7919u + 13u) % vocab);
-}
-
-/* Feeds `count` tokens in one go (a prompt) or one by one (decoding); tokens per second. */
-static bool feed(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
-                 struct fault *fault) {
-    struct session *s = &bench->session;
-    uint64_t took_ns = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        session_append(s, filler(bench, s->n_tokens));
-        if (!one_by_one && i + 1 < count) continue;
-        if (!session_feed(s, true, ignore_row, NULL, fault)) return false;
-        took_ns += s->fed_ns;
-    }
-    *tokens_per_s = count / ((double)took_ns * 1e-9);
-    return true;
+    quantile_sort(values, bench->rounds);
+    return quantile_of(values, bench->rounds, 0.5);
 }
 
 static uint32_t phases_now(const struct bench *bench, struct backend_phase *now) {
@@ -81,13 +53,13 @@ static uint32_t phases_now(const struct bench *bench, struct backend_phase *now)
     return backend->ops->phases == NULL ? 0 : backend->ops->phases(backend, now);
 }
 
-/* As feed, from an empty sequence; what it took goes to the profile. */
+/* As feed_tokens, from an empty sequence; what it took goes to the profile. */
 static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
                       struct profile *profile, struct fault *fault) {
     struct backend_phase before[BACKEND_PHASES_MAX], after[BACKEND_PHASES_MAX];
-    bench->session.n_tokens = bench->session.n_fed = 0;
+    feed_begin(&bench->session);
     phases_now(bench, before);
-    if (!feed(bench, count, one_by_one, tokens_per_s, fault)) return false;
+    if (!feed_tokens(&bench->session, count, one_by_one, tokens_per_s, fault)) return false;
     profile->n_phases = phases_now(bench, after);
     for (uint32_t i = 0; i < profile->n_phases; i++) {
         profile->phase[i].name = after[i].name;
@@ -97,9 +69,11 @@ static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, doub
 }
 
 static bool measure(struct bench *bench, struct fault *fault) {
+    struct progress progress;
+    progress_begin(&progress, "measuring", "rounds");
     for (uint32_t i = 0; i < bench->rounds; i++) {
         struct figures *f = &bench->round[i];
-        fprintf(stderr, "\rbench: round %u of %u ", i + 1, bench->rounds);
+        progress_tell(&progress, i, bench->rounds);
         for (int pass = 0; pass < PASSES; pass++) {
             double rate = bandwidth_measure(bench->bandwidth);
             if (rate > f->read_bytes_per_s) f->read_bytes_per_s = rate;
@@ -110,19 +84,8 @@ static bool measure(struct bench *bench, struct fault *fault) {
                        &bench->prompt_profile, fault))
             return false;
     }
-    fprintf(stderr, "\r%30s\r", "");
+    progress_end(&progress);
     return true;
-}
-
-/* Bytes a decode step reads: the weights (of an embedding table of its own only a row), and the KV
- * cache of half the tokens decoded. */
-static double bytes_per_token(const struct bench *bench) {
-    const struct engine *engine = &bench->session.engine;
-    const struct backend_info *info = &engine->backend->info;
-    double weights = (double)info->weight_bytes;
-    if (!engine->model.geo.tied) weights -= (double)engine->model.token_embd.bytes;
-    double kv_per_token = (double)info->kv_bytes / info->n_pages / KV_PAGE_TOKENS;
-    return weights + kv_per_token * bench->decode_tokens / 2;
 }
 
 static void print_table(const struct bench *bench, const struct figures *m, double bytes) {
@@ -197,13 +160,18 @@ int bench_run(const struct config *config) {
     if (bench.bandwidth == NULL || !session_open(&bench.session, config, false, &fault))
         return session_fail(&fault);
     choose(&bench);
+    if (strcmp(config->sweep, "none") != 0) {
+        double read_bytes_per_s = bandwidth_measure(bench.bandwidth);
+        bool fine = sweep_run(&bench.session, read_bytes_per_s, &fault);
+        return fine ? 0 : session_fail(&fault);
+    }
     if (!measure(&bench, &fault)) return session_fail(&fault);
     struct figures medians = {
         .read_bytes_per_s = median(&bench, offsetof(struct figures, read_bytes_per_s)),
         .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),
         .decode_tokens_per_s = median(&bench, offsetof(struct figures, decode_tokens_per_s)),
     };
-    double bytes = bytes_per_token(&bench);
+    double bytes = feed_bytes_per_token(&bench.session, bench.decode_tokens / 2.0);
     if (bench.session.config.json)
         print_json(&bench, &medians, bytes);
     else

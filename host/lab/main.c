@@ -7,47 +7,56 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "lab/bench.h"
+#include "lab/commands.h"
+#include "lab/diff.h"
 #include "lab/dump.h"
 #include "lab/gpus.h"
+#include "lab/help.h"
 #include "lab/inspect.h"
 #include "lab/logits.h"
 #include "lab/make_model.h"
 #include "lab/plan.h"
 #include "lab/run.h"
+#include "lab/score.h"
 #include "lab/tokenize.h"
 
 enum { EXIT_USAGE = 2 };
 
-static const struct command {
-    const char *name;
-    enum config_use use;
-    int (*run)(const struct config *config); /* returns the exit status */
-    const char *help;
-} commands[] = {
-    {"inspect", CONFIG_INSPECT, inspect_run, "show what a GGUF file holds"},
-    {"plan", CONFIG_PLAN, plan_run, "show the memory that wick would take"},
-    {"tokenize", CONFIG_TOKENIZE, tokenize_run, "text from stdin to token ids on stdout"},
-    {"run", CONFIG_RUN, run_run, "generate one text, to stdout as it comes"},
-    {"logits", CONFIG_LOGITS, logits_run, "print the largest logits of every position of a prompt"},
-    {"dump", CONFIG_DUMP, dump_run, "write every stage of the network as raw F32 files"},
-    {"bench", CONFIG_BENCH, bench_run, "measure prompt and decode beside the read bandwidth"},
-    {"gpus", CONFIG_GPUS, gpus_run, "list the GPUs that wick could run on"},
-    {"make-model", CONFIG_MAKE_MODEL, make_model_run, "write a model of random weights"},
-};
-enum { COMMANDS = sizeof commands / sizeof commands[0] };
+const struct lab_command lab_commands[] = {
+    {"inspect", CONFIG_INSPECT, inspect_run, NULL, "show what a GGUF file holds"},
+    {"plan", CONFIG_PLAN, plan_run, NULL, "show the memory that wick would take"},
+    {"tokenize", CONFIG_TOKENIZE, tokenize_run, NULL, "text from stdin to token ids on stdout"},
+    {"run", CONFIG_RUN, run_run, NULL, "generate one text, to stdout as it comes"},
+    {"logits", CONFIG_LOGITS, logits_run, NULL,
+     "print the largest logits of every position of a prompt"},
+    {"dump", CONFIG_DUMP, dump_run, NULL, "write every stage of the network as raw F32 files"},
+    {"bench", CONFIG_BENCH, bench_run, NULL, "measure prompt and decode beside the read bandwidth"},
+    {"gpus", CONFIG_GPUS, gpus_run, NULL, "list the GPUs that wick could run on"},
+    {"make-model", CONFIG_MAKE_MODEL, make_model_run, NULL, "write a model of random weights"},
+    {"score", CONFIG_SCORE, score_run, NULL, "perplexity of a text file"},
+    {"diff", CONFIG_DIFF, diff_run, NULL,
+     "how far two models, or two backends of one, are apart on a text"},
+    {"completion", 0, NULL, completion_print,
+     "print what makes bash or zsh complete the command line"},
+    {"man", 0, NULL, man_print, "print the manual page of wick-lab, or of wick"},
+    {0}};
+
+const char lab_usage[] = "usage: wick-lab COMMAND [MODEL.gguf] [KEY=VALUE | --KEY VALUE]...";
+const char lab_exits[] = "0 done, 1 failed, 2 wrong usage.";
 
 static void usage_print(FILE *out) {
-    fprintf(out, "usage: wick-lab COMMAND [MODEL.gguf] [KEY=VALUE | --KEY VALUE]...\n\n");
-    for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].help);
-    fprintf(out, "\n`wick-lab COMMAND --help` lists the keys of a command.\n"
-                 "Exit status: 0 done, 1 failed, 2 wrong usage.\n");
+    fprintf(out, "%s\n\n", lab_usage);
+    for (const struct lab_command *c = lab_commands; c->name != NULL; c++)
+        fprintf(out, "  %-12s %s\n", c->name, c->help);
+    fprintf(out, "\n`wick-lab COMMAND --help` lists the keys of a command.\nExit status: %s\n",
+            lab_exits);
 }
 
-static int command_run(const struct command *command, int argc, char **argv) {
+static int command_run(const struct lab_command *command, int argc, char **argv) {
     static struct config config;
     struct fault fault = {0};
     char asked = 0;
+    if (command->print != NULL) return command->print(argc, argv);
     config_defaults(&config, command->use);
     if (!config_from_argv(&config, command->use, argc, argv, &asked, &fault)) {
         fprintf(stderr, "wick-lab %s: %s\n", command->name, fault.text);
@@ -68,9 +77,8 @@ int main(int argc, char **argv) {
         usage_print(stderr);
         return EXIT_USAGE;
     }
-    for (size_t i = 0; i < COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return command_run(&commands[i], argc - 2, argv + 2);
+    for (const struct lab_command *c = lab_commands; c->name != NULL; c++)
+        if (strcmp(argv[1], c->name) == 0) return command_run(c, argc - 2, argv + 2);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         usage_print(stdout);

@@ -96,10 +96,12 @@ static void bash_write(const struct completion *c, FILE *out) {
         bash_words(c, c->command[i].name, out);
         fputs("' ;;\n", out);
     }
-    fputs("    esac\n"
-          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
-          "    case ${COMPREPLY[0]} in *=) compopt -o nospace ;; esac\n}\n",
-          out);
+    fputs("    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n", out);
+    if (c->files)
+        fputs("    if [ ${#COMPREPLY[@]} -eq 0 ]; then\n        compopt -o filenames\n"
+              "        COMPREPLY=($(compgen -f -- \"$cur\"))\n    fi\n",
+              out);
+    fputs("    case ${COMPREPLY[0]} in *=) compopt -o nospace ;; esac\n}\n", out);
     fprintf(out, "complete -F %s %s\n", name, c->program);
 }
 
@@ -170,8 +172,9 @@ static void zsh_write(const struct completion *c, FILE *out) {
     }
     fputs("    esac\n"
           "    (( ${#keys} )) && _describe -t keys key keys -S ''\n"
-          "    (( ${#options} )) && _describe -t options option options\n}\n",
+          "    (( ${#options} )) && _describe -t options option options\n",
           out);
+    fputs(c->files ? "    _files\n}\n" : "}\n", out);
     fprintf(
         out,
         "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then %s \"$@\"; else compdef %s %s; fi\n",

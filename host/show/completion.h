@@ -25,6 +25,7 @@ struct completion {
     size_t n_commands;
     const struct completion_word *word;
     size_t n_words;
+    bool files; /* what is no word may be a file's name */
 };
 
 /* shell: "bash" or "zsh"; false: another. */

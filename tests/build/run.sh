@@ -95,6 +95,11 @@ install_puts_all_programs_in_place() {
     for program in wick wick-lab wickctl; do
         [ -x "$work/root/usr/bin/$program" ] || { echo "no $program"; return 1; }
         cmp "$build/$program" "$work/root/usr/bin/$program" || return 1
+        [ -s "$work/root/usr/share/bash-completion/completions/$program" ] || return 1
+        [ -s "$work/root/usr/share/zsh/site-functions/_$program" ] || return 1
+    done
+    for page in man8/wick.8 man1/wick-lab.1 man1/wickctl.1; do
+        grep -q '^.SH "SYNOPSIS"' "$work/root/usr/share/man/$page" || { echo "no $page"; return 1; }
     done
 }
 

@@ -1,0 +1,23 @@
+/* feed: how fast a model takes tokens, whatever they are. */
+#ifndef WICK_LAB_FEED_H
+#define WICK_LAB_FEED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+#include "lab/session.h"
+
+/* Empties the session, for a new sequence. */
+void feed_begin(struct session *session);
+
+/* Adds `count` tokens and computes them, in steps of the session's chunk (a prompt) or one by one
+ * with logits (decoding). *tokens_per_s may be NULL. */
+bool feed_tokens(struct session *session, uint32_t count, bool one_by_one, double *tokens_per_s,
+                 struct fault *fault);
+
+/* Bytes a decode step reads: the weights (of an embedding table of its own only a row), and the KV
+ * cache of `depth` tokens. */
+double feed_bytes_per_token(const struct session *session, double depth);
+
+#endif
