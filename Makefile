@@ -214,7 +214,7 @@ deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include src/cuda/cuda.mk images/images.mk
 -include kernels/kernels.mk tests/ptx/ptx.mk tests/simulate/simulate.mk
-include tests/fuzz/fuzz.mk tests/gpu/gpu.mk
+-include tests/fuzz/fuzz.mk tests/gpu/gpu.mk
 
 # What the programs say of themselves: manual pages, and completion for bash and zsh.
 SAID_BY_wick     := $(BUILD)/wick-lab

@@ -29,6 +29,8 @@ mkdir -p "$build/image/debian"
 place=$(cd "$build/image/debian" && pwd)
 version=$(apt-cache show "$package" | sed -n 's/^Version: //p' | head -n 1)
 tree=$place/${package}_$version
+exec 9>"$place/lock"
+flock 9 # several may want it at once
 if [ ! -e "$tree/.complete" ]; then
     say "downloading $package $version"
     rm -rf "$tree" "$place/download"

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs every suite (tests/*/run.sh, tests/*/run.py), two at a time, adds their results up, and ends
-# with one line: N passed, N failed. A suite ends with "N passed, N failed, N skipped" and its exit
+# Runs every suite (tests/*/run.sh, tests/*/run.py), adds their results up, and ends with one line:
+# N passed, N failed. The system suite, which looks at latencies, has the machine for itself; the
+# others run two at a time. A suite ends with "N passed, N failed, N skipped" and its exit
 # status; each line it says appears behind its name. JOBS=1 runs one after the other.
 set -u
 export BUILD="${BUILD:-build}"
@@ -24,19 +25,21 @@ rm -rf "$logs"
 mkdir -p "$logs"
 # The long ones first, so that the end is not one of them alone.
 suites=
-for name in system reference qemu; do
+for name in reference qemu kernels; do
     for suite in tests/$name/run.sh tests/$name/run.py; do
         [ ! -f "$suite" ] || suites="$suites $suite"
     done
 done
 for suite in tests/*/run.sh tests/*/run.py; do
-    case " $suites " in
+    case " $suites tests/system/run.py " in
     *" $suite "*) ;;
     *) [ ! -f "$suite" ] || suites="$suites $suite" ;;
     esac
 done
+"$0" one tests/system/run.py
 # shellcheck disable=SC2086
 printf '%s\n' $suites | xargs -n 1 -P "${JOBS:-2}" "$0" one
+suites="tests/system/run.py $suites"
 
 passed=0 failed=0 skipped=0
 echo "== summary"
