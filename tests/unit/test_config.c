@@ -78,7 +78,7 @@ Test(config, limits_agree_with_the_modules_that_own_them) {
 Test(config, defaults_are_the_documented_ones) {
     config_defaults(&config, CONFIG_SERVE);
     cr_assert_eq(config.slots, 4);
-    cr_assert_eq(config.chunk, 64);
+    cr_assert_eq(config.chunk, 256);
     cr_assert_eq(config.queue, 16);
     cr_assert_eq(config.kv_type, CONFIG_KV_F16);
     cr_assert_eq(config.stall_ms, 10000);
