@@ -242,7 +242,7 @@ size_t access_decode_hints(struct decoder *d) {
                                         "cs",
                                         "lu",
                                         "wb",
-                                        "nc",
+
                                         NULL};
     while (decode_take_one(d, hints) >= 0) {
     }

@@ -195,6 +195,7 @@ static void decode_atomic(struct decoder *d, bool returns) {
     decode_address(d, decode_operand(d, first));
     for (size_t i = 0; i < in->source_count; i++)
         in->s[i] = decode_source(d, decode_operand(d, first + 1 + i), type);
+    if (in->space <= SPACE_GLOBAL) d->kernel->exchanges = true;
     in->execute = execute_atomic;
 }
 

@@ -80,17 +80,18 @@ bool ptx_launch(const struct ptx_launch *launch, struct ptx_error *error) {
     for (size_t i = 0; i < k->facts.param_count; i++)
         memcpy(params + k->facts.params[i].offset, launch->params[i], k->facts.params[i].size);
     uint32_t threads = launch->block[0] * launch->block[1] * launch->block[2];
-    struct grid grid = {.launch = launch,
-                        .kernel = k,
-                        .params = params,
-                        .shared_bytes = k->facts.shared_bytes + launch->dynamic_shared,
-                        .static_bytes = k->facts.shared_bytes,
-                        .thread_count = threads,
-                        .warp_count = (threads + LANES - 1) / LANES,
-                        .block_count =
-                            (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2],
-                        .step_limit = launch->step_limit ? launch->step_limit : PTX_STEPS_DEFAULT,
-                        .error = error};
+    struct grid grid = {
+        .launch = launch,
+        .kernel = k,
+        .params = params,
+        .number = __atomic_add_fetch(&launch->memory->launches, 1, __ATOMIC_RELAXED),
+        .shared_bytes = k->facts.shared_bytes + launch->dynamic_shared,
+        .static_bytes = k->facts.shared_bytes,
+        .thread_count = threads,
+        .warp_count = (threads + LANES - 1) / LANES,
+        .block_count = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2],
+        .step_limit = launch->step_limit ? launch->step_limit : PTX_STEPS_DEFAULT,
+        .error = error};
     launch_order(&grid);
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t workers =

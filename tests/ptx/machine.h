@@ -16,9 +16,11 @@
  * What is checked while a kernel runs, each an error that names kernel, PTX line, opcode, block,
  * thread and address: an access outside every allocation or inside a guard; an access that is not
  * aligned to its width; a read of bytes nobody wrote (device memory, shared, local); shared memory
- * that two threads touch, one of them writing, without a barrier between them; a barrier that part
- * of a warp or of a block never reaches; .sync instructions whose named lanes never come; integer
- * division by zero; trap; a launch that exceeds its limit of instructions. */
+ * that two threads touch, one of them writing, without a barrier between them; global memory that a
+ * thread reads or changes after another one of the launch wrote it, likewise (but not in kernels
+ * with atomics or fences, which may order it); ld.global.nc of what the launch has written; a
+ * barrier that part of a warp or of a block never reaches; .sync instructions whose named lanes
+ * never come; integer division by zero; trap; a launch that exceeds its limit of instructions. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/ptx/access.h"
+#include "tests/ptx/conflict.h"
 #include "tests/ptx/families.h"
 
 static void take_everything(struct decoder *d) {
@@ -145,7 +146,8 @@ static enum step copy_issue(struct warp *w, const struct instruction *in, int la
         uint32_t part = read - i >= bytes ? bytes : 1;
         struct place p =
             access_check(w, in, lane, SPACE_GLOBAL, source + i, part, ACCESS_READ, false);
-        if (!p.bytes) return STEP_FAULT;
+        if (!p.bytes || !conflict_read_lane(w, in, lane, source + i, part, false))
+            return STEP_FAULT;
         memcpy(data + i, p.bytes, part);
         i += part;
     }

@@ -3,14 +3,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "tests/ptx/conflict.h"
 
 struct ptx_memory *ptx_memory_create(void) {
     return calloc(1, sizeof(struct ptx_memory));
 }
 
+/* Four times the size, of which only what kernels write is ever there. */
+static size_t records_bytes(const struct allocation *a) {
+    return (a->size / 4 + 2) * sizeof(struct conflict_record);
+}
+
+static struct conflict_record *records_create(const struct allocation *a) {
+    void *records = mmap(NULL, records_bytes(a), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return records == MAP_FAILED ? NULL : records;
+}
+
+static void allocation_free(struct allocation *a) {
+    free(a->shadow);
+    if (a->records) munmap(a->records, records_bytes(a));
+}
+
 void ptx_memory_free(struct ptx_memory *memory) {
     if (!memory) return;
-    for (size_t i = 0; i < memory->count; i++) free(memory->allocations[i].shadow);
+    for (size_t i = 0; i < memory->count; i++) allocation_free(&memory->allocations[i]);
     free(memory->allocations);
     free(memory);
 }
@@ -48,6 +67,7 @@ bool ptx_memory_add(struct ptx_memory *memory, void *base, size_t size, const ch
     if (rank < memory->count && memory->allocations[rank].base - address < size) return false;
     struct allocation added = {.base = address, .size = size, .kind = kind};
     if (kind == PTX_MEMORY_DEVICE && !(added.shadow = calloc(size, 1))) return false;
+    added.records = records_create(&added);
     snprintf(added.name, sizeof added.name, "%s", name ? name : "unnamed");
     if (memory->count == memory->room) {
         memory->room = memory->room ? memory->room * 2 : 16;
@@ -67,7 +87,7 @@ bool ptx_memory_remove(struct ptx_memory *memory, void *base) {
     size_t rank = memory_rank(memory, address);
     if (!rank || memory->allocations[rank - 1].base != address) return false;
     struct allocation *gone = &memory->allocations[rank - 1];
-    free(gone->shadow);
+    allocation_free(gone);
     memmove(gone, gone + 1, (memory->count - rank) * sizeof *gone);
     memory->count--;
     return true;

@@ -10,7 +10,8 @@ enum { SHADOW_WRITTEN = 1, SHADOW_GUARD = 2 };
 
 struct allocation {
     uint64_t base, size;
-    uint8_t *shadow; /* NULL: everything counts as written */
+    uint8_t *shadow;                 /* NULL: everything counts as written */
+    struct conflict_record *records; /* of each word; NULL: none (conflict.h) */
     char name[48];
     enum ptx_memory_kind kind;
 };
@@ -18,6 +19,7 @@ struct allocation {
 struct ptx_memory {
     struct allocation *allocations; /* ascending */
     size_t count, room;
+    uint32_t launches; /* so far: each has a number of its own */
 };
 
 /* The allocation that holds address, or NULL. */

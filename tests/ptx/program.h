@@ -55,6 +55,7 @@ struct instruction {
     uint8_t source_count, result_bytes;
     uint8_t space, order, vector, element_bytes; /* memory */
     bool sign_extend;                            /* ld of a signed type */
+    bool constant;                               /* ld.global.nc */
     bool clock;                                  /* reads a clock */
     uint8_t kind;                                /* of its family */
     uint8_t kind2;
@@ -79,6 +80,7 @@ struct ptx_kernel {
     uint32_t shared_bytes, local_bytes;
     struct row *undefined; /* registers that may be read before they are written */
     uint32_t undefined_count;
+    bool exchanges; /* global memory by atomics, fences or strong accesses */
 };
 
 #endif

@@ -76,6 +76,18 @@ static inline bool ordered(const struct shared *s, uint32_t warp, uint32_t lane,
     return other_lane < 32 && s->lanes[warp] && clock <= s->lanes[warp][lane][other_lane];
 }
 
+uint32_t shared_record(const struct shared *s, uint32_t warp, uint32_t lane) {
+    return record_make(warp, false, lane, s->clocks[warp]);
+}
+
+bool shared_ordered(const struct shared *s, uint32_t warp, uint32_t lane, uint32_t record) {
+    return ordered(s, warp, lane, record);
+}
+
+uint32_t shared_thread(uint32_t record) {
+    return record_warp(record) * 32 + record_lane(record);
+}
+
 static struct shared_conflict conflict_make(uint32_t record, uint32_t byte, bool writes) {
     uint32_t lane = record_lane(record);
     return (struct shared_conflict){.trouble = lane == LANE_FLIGHT ? SHARED_IN_FLIGHT : SHARED_RACE,

@@ -66,6 +66,12 @@ bool shared_create(struct shared *shared, uint32_t size, uint32_t warps);
 void shared_reset(struct shared *shared);
 void shared_free(struct shared *shared);
 
+/* What a record of this thread now looks like; whether what one tells of is ordered before what
+ * this thread does; whose it is: also used for global memory. */
+uint32_t shared_record(const struct shared *shared, uint32_t warp, uint32_t lane);
+bool shared_ordered(const struct shared *shared, uint32_t warp, uint32_t lane, uint32_t record);
+uint32_t shared_thread(uint32_t record);
+
 /* Checks and records an access of `bytes` bytes at `offset`, which lie within. */
 struct shared_conflict shared_touch(struct shared *shared, uint32_t warp, uint32_t lane,
                                     uint32_t offset, uint32_t bytes, enum shared_access access);

@@ -284,8 +284,10 @@ static void decode_fence(struct decoder *d) {
     static const char *const kinds[] = {"sc", "acq_rel", "acquire", "release", NULL};
     static const char *const scopes[] = {"cta", "gpu", "gl", "sys", NULL};
     if (strcmp(d->parts[0], "fence") == 0) (void)decode_take_one(d, kinds);
-    if (decode_take_one(d, scopes) < 0) decode_fail(d, "a scope is missing");
+    int scope = decode_take_one(d, scopes);
+    if (scope < 0) decode_fail(d, "a scope is missing");
     decode_operands(d, 0, 0);
+    if (scope > 0) d->kernel->exchanges = true;
     d->in->execute = execute_fence;
 }
 

@@ -168,6 +168,8 @@ static bool judge_one(const uint32_t *out) {
     { name, "checks", NULL, {1, 1, 1}, {32, 1, 1}, .fault = says }
 #define RACE(name, says)                                                                           \
     { name, "races", NULL, {1, 1, 1}, {64, 1, 1}, .fault = says }
+#define CONFLICT(name, says)                                                                       \
+    { name, "conflicts", NULL, {1, 1, 1}, {64, 1, 1}, .fault = says }
 #define CLEAN(name, judged)                                                                        \
     { name, "races", NULL, {1, 1, 1}, {64, 1, 1}, .judge = judged }
 #define SYNC(name, threads, says, judged)                                                          \
@@ -245,6 +247,30 @@ static const struct test tests[] = {
      {1, 1, 1},
      {1, 1, 1},
      .fault = "exits while its cp.async are under way"},
+
+    CONFLICT("global_neighbour_without_sync", "a race in global memory: reads 4 bytes"),
+    CONFLICT("global_neighbour_with_warp_sync", NULL),
+    {"global_other_warp_with_warp_sync",
+     "conflicts",
+     NULL,
+     {1, 1, 1},
+     {64, 1, 1},
+     .zeroed = 64,
+     .fault = "a race in global memory: reads 4 bytes"},
+    CONFLICT("global_other_warp_with_barrier", NULL),
+    {"global_other_block",
+     "conflicts",
+     NULL,
+     {5, 1, 1},
+     {1, 1, 1},
+     .zeroed = 5,
+     .fault = "of the grid wrote in this launch"},
+    CONFLICT("global_same_value", NULL),
+    CONFLICT("global_own_values", "a race in global memory: writes 4 bytes"),
+    CONFLICT("global_bytes_of_a_word", NULL),
+    CONFLICT("global_same_byte", "a race in global memory: writes 1 bytes"),
+    CONFLICT("constant_read_of_own_word", "as if they were constant"),
+    CONFLICT("async_copy_of_neighbour", "a race in global memory: reads 4 bytes"),
 
     SYNC("barrier_under_guard", 32, "the guard lets a part of the warp through", NULL),
     SYNC("barrier_in_both_branches", 32, "waits for lanes that never come", NULL),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tests/ptx/access.h"
+#include "tests/ptx/conflict.h"
 #include "tests/ptx/families.h"
 
 /* --- checks of a whole row -------------------------------------------------------------------- */
@@ -162,6 +163,9 @@ static enum step execute_load(struct warp *w, const struct instruction *in, uint
     struct row_places places;
     enum step step = row_check(w, in, mask, ACCESS_READ, &places);
     if (step != STEP_NEXT) return step;
+    if (in->space <= SPACE_GLOBAL &&
+        !conflict_read(w, in, mask, places.bytes, in->element_bytes * in->row_count, in->constant))
+        return STEP_FAULT;
     for (uint32_t i = 0; i < in->row_count; i++) {
         const struct row *row = &in->rows[i];
         if (row->sink) continue;
@@ -196,17 +200,44 @@ static enum step execute_load_param(struct warp *w, const struct instruction *in
     return STEP_NEXT;
 }
 
-static inline void row_store(const uint8_t *row, unsigned row_bytes,
-                             const struct row_places *places, uint32_t mask, size_t offset,
-                             unsigned bytes) {
+/* What each lane stores, its elements together. */
+static inline void row_collect(uint8_t (*to)[16], const uint8_t *row, unsigned row_bytes,
+                               uint32_t mask, size_t offset, unsigned bytes) {
     for (uint32_t m = mask; m; m &= m - 1) {
         unsigned lane = (unsigned)lane_first(m);
-        memcpy(places->bytes[lane] + offset, row + lane * row_bytes, bytes);
+        memcpy(to[lane] + offset, row + lane * row_bytes, bytes);
+    }
+}
+
+static inline void row_store(uint8_t *const places[LANES], const uint8_t (*from)[16], uint32_t mask,
+                             unsigned bytes) {
+    for (uint32_t m = mask; m; m &= m - 1)
+        memcpy(places[lane_first(m)], from[lane_first(m)], bytes);
+}
+
+static void values_store(const struct row_places *places, const uint8_t (*from)[16], uint32_t mask,
+                         unsigned bytes) {
+    switch (bytes) {
+    case 2:
+        row_store(places->bytes, from, mask, 2);
+        break;
+    case 4:
+        row_store(places->bytes, from, mask, 4);
+        break;
+    case 8:
+        row_store(places->bytes, from, mask, 8);
+        break;
+    case 16:
+        row_store(places->bytes, from, mask, 16);
+        break;
+    default:
+        row_store(places->bytes, from, mask, bytes);
     }
 }
 
 static enum step execute_store(struct warp *w, const struct instruction *in, uint32_t mask) {
     struct row_places places;
+    uint8_t values[LANES][16];
     enum step step = row_check(w, in, mask, ACCESS_WRITE, &places);
     if (step != STEP_NEXT) return step;
     for (uint32_t i = 0; i < in->row_count; i++) {
@@ -214,13 +245,22 @@ static enum step execute_store(struct warp *w, const struct instruction *in, uin
         unsigned bytes = in->element_bytes, width = in->rows[i].bytes;
         size_t offset = (size_t)i * bytes;
         if (bytes == 4 && width == 4)
-            row_store(row, 4, &places, mask, offset, 4);
-        else if (bytes == 8 && width == 8)
-            row_store(row, 8, &places, mask, offset, 8);
+            row_collect(values, row, 4, mask, offset, 4);
         else if (bytes == 2 && width == 2)
-            row_store(row, 2, &places, mask, offset, 2);
+            row_collect(values, row, 2, mask, offset, 2);
         else
-            row_store(row, width, &places, mask, offset, bytes);
+            row_collect(values, row, width, mask, offset, bytes);
+    }
+    const uint8_t(*from)[16] = (const uint8_t(*)[16])values;
+    unsigned bytes = in->element_bytes * in->row_count;
+    if (in->space > SPACE_GLOBAL) {
+        values_store(&places, from, mask, bytes);
+    } else { /* lane by lane, so that each sees what those before it have written */
+        for (uint32_t m = mask; m; m &= m - 1) {
+            uint32_t lane = m & -m;
+            if (!conflict_write(w, in, lane, places.bytes, from, bytes)) return STEP_FAULT;
+            values_store(&places, from, lane, bytes);
+        }
     }
     return in->order == ORDER_WEAK ? STEP_NEXT : STEP_YIELD;
 }
@@ -250,6 +290,7 @@ static void decode_access(struct decoder *d, bool load) {
     in->order = (uint8_t)access_decode_order(d);
     in->space = (uint8_t)access_decode_space(d);
     size_t policy = access_decode_hints(d);
+    in->constant = load && in->space == SPACE_GLOBAL && decode_take(d, "nc");
     static const char *const vectors[] = {"v2", "v4", "v8", NULL};
     int v = decode_take_one(d, vectors);
     in->vector = (uint8_t)(v < 0 ? 1 : 2 << v);
@@ -264,6 +305,7 @@ static void decode_access(struct decoder *d, bool load) {
         decode_fail(d, "the vector has another number of elements");
     decode_rows(d, value, in->element_bytes, load);
     decode_address(d, decode_operand(d, load ? 1 : 0));
+    if (in->order != ORDER_WEAK && in->space <= SPACE_GLOBAL) d->kernel->exchanges = true;
 }
 
 static void decode_ld(struct decoder *d) {

@@ -36,6 +36,7 @@ struct grid {
     const struct ptx_launch *launch;
     const struct ptx_kernel *kernel;
     const uint8_t *params;
+    uint32_t number;                     /* of the launch */
     uint32_t shared_bytes, static_bytes; /* a block's: whole, without the dynamic part */
     uint32_t warp_count, thread_count;   /* of a block */
     uint64_t block_count;
@@ -60,7 +61,7 @@ struct barrier {
 struct block {
     struct worker *worker;
     struct grid *grid;
-    uint32_t id[3];
+    uint32_t id[3], index; /* index: x fastest */
     bool active;
     uint32_t warps_left;
     struct warp *warps;

@@ -74,6 +74,7 @@ static bool block_start(struct block *block) {
     block->id[0] = (uint32_t)(index % size[0]);
     block->id[1] = (uint32_t)(index / size[0] % size[1]);
     block->id[2] = (uint32_t)(index / size[0] / size[1]);
+    block->index = (uint32_t)index;
     block->active = true;
     block->warps_left = grid->warp_count;
     memset(block->barriers, 0, sizeof block->barriers);
