@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "lab/bandwidth.h"
+#include "lab/batch.h"
 #include "lab/feed.h"
 #include "lab/session.h"
 #include "lab/sweep.h"
@@ -34,7 +35,7 @@ struct profile {
 struct bench {
     struct session session;
     struct profile decode_profile, prompt_profile;
-    struct bandwidth *bandwidth;
+    struct bandwidth *bandwidth; /* NULL: config.bandwidth is told, or nothing known */
     uint32_t prompt_tokens, decode_tokens, rounds;
     struct figures round[ROUNDS_MAX];
 };
@@ -68,18 +69,35 @@ static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, doub
     return true;
 }
 
+/* The bytes per second that figures are compared with, measured or told; 0: not known. */
+static double read_rate(struct bench *bench) {
+    double best = (double)bench->session.config.bandwidth;
+    for (int pass = 0; pass < PASSES && bench->bandwidth != NULL; pass++) {
+        double rate = bandwidth_measure(bench->bandwidth);
+        if (rate > best) best = rate;
+    }
+    return best;
+}
+
+static bool decode_measure(struct bench *bench, double *tokens_per_s, struct fault *fault) {
+    const struct config *config = &bench->session.config;
+    if (config->batch == 1 && config->depth == 0)
+        return feed_anew(bench, bench->decode_tokens, true, tokens_per_s, &bench->decode_profile,
+                         fault);
+    return batch_decode(&bench->session, config->batch, config->depth, bench->decode_tokens,
+                        tokens_per_s, fault);
+}
+
 static bool measure(struct bench *bench, struct fault *fault) {
     struct progress progress;
+    double fill;
+    if (!batch_fill(&bench->session, bench->session.config.depth, &fill, fault)) return false;
     progress_begin(&progress, "measuring", "rounds");
     for (uint32_t i = 0; i < bench->rounds; i++) {
         struct figures *f = &bench->round[i];
         progress_tell(&progress, i, bench->rounds);
-        for (int pass = 0; pass < PASSES; pass++) {
-            double rate = bandwidth_measure(bench->bandwidth);
-            if (rate > f->read_bytes_per_s) f->read_bytes_per_s = rate;
-        }
-        if (!feed_anew(bench, bench->decode_tokens, true, &f->decode_tokens_per_s,
-                       &bench->decode_profile, fault) ||
+        f->read_bytes_per_s = read_rate(bench);
+        if (!decode_measure(bench, &f->decode_tokens_per_s, fault) ||
             !feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s,
                        &bench->prompt_profile, fault))
             return false;
@@ -95,13 +113,25 @@ static void print_table(const struct bench *bench, const struct figures *m, doub
     printf("model    %s, %s, %.1f MB as packed\n", engine->model.geo.name,
            engine->model.geo.quantisation, (double)info->weight_bytes / 1e6);
     printf("machine  %s, isa=%s\n", info->device, info->isa);
-    printf("rounds   %u, medians; KV cache from empty; chunk=%u\n\n", bench->rounds,
-           bench->session.config.chunk);
+    const struct config *config = &bench->session.config;
+    printf("load     %.2f s, from the file to the first step\n",
+           (double)bench->session.load_ns * 1e-9);
+    printf("rounds   %u, medians; ", bench->rounds);
+    if (config->batch > 1 || config->depth > 0)
+        printf("decoding %u sequences behind %u tokens; ", config->batch, config->depth);
+    else
+        printf("KV cache from empty; ");
+    printf("chunk=%u\n\n", config->chunk);
     printf("%-10s %8s %12s %14s %10s %12s\n", "", "tokens", "tokens/s", "MB/token", "GB/s",
            "of read");
-    printf("%-10s %8s %12s %14s %10.2f %12s\n", "read", "", "", "", m->read_bytes_per_s / 1e9, "");
-    printf("%-10s %8u %12.1f %14.2f %10.2f %11.1f%%\n", "decode", bench->decode_tokens,
-           m->decode_tokens_per_s, bytes / 1e6, rate / 1e9, 100 * rate / m->read_bytes_per_s);
+    bool known = m->read_bytes_per_s > 0;
+    if (known)
+        printf("%-10s %8s %12s %14s %10.2f %12s\n", "read", "", "", "", m->read_bytes_per_s / 1e9,
+               "");
+    printf("%-10s %8u %12.1f %14.2f %10.2f", "decode", bench->decode_tokens, m->decode_tokens_per_s,
+           bytes / 1e6, rate / 1e9);
+    if (known) printf(" %11.1f%%", 100 * rate / m->read_bytes_per_s);
+    printf("\n");
     printf("%-10s %8u %12.1f\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
 }
 
@@ -133,36 +163,62 @@ static void print_phases(const struct bench *bench) {
 static void print_json(const struct bench *bench, const struct figures *m, double bytes) {
     const struct engine *engine = &bench->session.engine;
     const struct backend_info *info = &engine->backend->info;
+    const struct config *config = &bench->session.config;
+    double read = m->read_bytes_per_s;
     printf("{\"quantisation\":\"%s\",\"isa\":\"%s\",\"device\":\"%s\",\"weight_bytes\":%llu,"
+           "\"load_s\":%.3f,\"batch\":%u,\"depth\":%u,"
            "\"rounds\":%u,\"read_bytes_per_s\":%.0f,\"decode_tokens\":%u,"
            "\"decode_tokens_per_s\":%.3f,\"bytes_per_token\":%.0f,\"of_read_bandwidth\":%.4f,"
            "\"prompt_tokens\":%u,\"prompt_tokens_per_s\":%.3f}\n",
            engine->model.geo.quantisation, info->isa, info->device,
-           (unsigned long long)info->weight_bytes, bench->rounds, m->read_bytes_per_s,
-           bench->decode_tokens, m->decode_tokens_per_s, bytes,
-           m->decode_tokens_per_s * bytes / m->read_bytes_per_s, bench->prompt_tokens,
-           m->prompt_tokens_per_s);
+           (unsigned long long)info->weight_bytes, (double)bench->session.load_ns * 1e-9,
+           config->batch, config->depth, bench->rounds, read, bench->decode_tokens,
+           m->decode_tokens_per_s, bytes, read > 0 ? m->decode_tokens_per_s * bytes / read : 0,
+           bench->prompt_tokens, m->prompt_tokens_per_s);
 }
 
 /* What was asked for, cut to the context. */
-static void choose(struct bench *bench) {
+static bool choose(struct bench *bench, struct fault *fault) {
     const struct config *config = &bench->session.config;
     uint32_t ctx = bench->session.engine.ctx;
     bench->rounds = config->repeat;
     bench->prompt_tokens = config->prompt_tokens < ctx ? config->prompt_tokens : ctx;
     bench->decode_tokens = config->decode_tokens < ctx ? config->decode_tokens : ctx;
+    const struct engine *engine = &bench->session.engine;
+    bool many = config->batch > 1 || config->depth > 0 || strcmp(config->sweep, "batch") == 0;
+    uint64_t pages = engine->slots * ((uint64_t)round_up(ctx, KV_PAGE_TOKENS) / KV_PAGE_TOKENS);
+    if (many && pages > engine->n_pages)
+        return fault_set(fault, FAULT_INVALID_REQUEST, "kv_tokens= holds fewer than slots * ctx");
+    if (many && config->depth + (uint64_t)config->decode_tokens > ctx)
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "depth=%u and decode_tokens=%u do not fit ctx=%u", config->depth,
+                         config->decode_tokens, ctx);
+    return true;
+}
+
+/* What the processors read says nothing about a GPU. */
+static bool bandwidth_choose(struct bench *bench, const struct config *config,
+                             struct fault *fault) {
+    if (config->bandwidth != 0 || strcmp(config->backend, "cuda") == 0) return true;
+    bench->bandwidth = bandwidth_open(session_threads(config), BUFFER_BYTES, fault);
+    return bench->bandwidth != NULL;
 }
 
 int bench_run(const struct config *config) {
     static struct bench bench; /* the session is big */
+    static struct config own;
     struct fault fault;
-    bench.bandwidth = bandwidth_open(session_threads(config), BUFFER_BYTES, &fault);
-    if (bench.bandwidth == NULL || !session_open(&bench.session, config, false, &fault))
+    own = *config;
+    if (own.slots < own.batch) own.slots = own.batch;
+    if (!bandwidth_choose(&bench, &own, &fault) ||
+        !session_open(&bench.session, &own, false, &fault) || !choose(&bench, &fault))
         return session_fail(&fault);
-    choose(&bench);
+    if (bench.session.engine.cuda && bench.bandwidth != NULL) {
+        bandwidth_close(bench.bandwidth);
+        bench.bandwidth = NULL;
+    }
     if (strcmp(config->sweep, "none") != 0) {
-        double read_bytes_per_s = bandwidth_measure(bench.bandwidth);
-        bool fine = sweep_run(&bench.session, read_bytes_per_s, &fault);
+        bool fine = sweep_run(&bench.session, read_rate(&bench), &fault);
         return fine ? 0 : session_fail(&fault);
     }
     if (!measure(&bench, &fault)) return session_fail(&fault);
@@ -171,13 +227,14 @@ int bench_run(const struct config *config) {
         .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),
         .decode_tokens_per_s = median(&bench, offsetof(struct figures, decode_tokens_per_s)),
     };
-    double bytes = feed_bytes_per_token(&bench.session, bench.decode_tokens / 2.0);
+    double bytes = feed_bytes_per_token(&bench.session, config->depth + bench.decode_tokens / 2.0,
+                                        config->batch);
     if (bench.session.config.json)
         print_json(&bench, &medians, bytes);
     else
         print_table(&bench, &medians, bytes);
     if (bench.session.config.phases && !bench.session.config.json) print_phases(&bench);
-    bandwidth_close(bench.bandwidth);
+    if (bench.bandwidth != NULL) bandwidth_close(bench.bandwidth);
     session_close(&bench.session);
     return 0;
 }

@@ -8,9 +8,8 @@ static void ignore_row(void *context, uint32_t index, const float *logits) {
     (void)logits;
 }
 
-/* A token that is in every vocabulary and differs from its neighbours. */
-static int32_t filler(const struct session *session) {
-    return (int32_t)((session->n_tokens * 7919u + 13u) % session->engine.model.geo.vocab);
+int32_t feed_token(const struct session *session, uint32_t at) {
+    return (int32_t)((at * 7919u + 13u) % session->engine.model.geo.vocab);
 }
 
 void feed_begin(struct session *session) {
@@ -21,7 +20,7 @@ bool feed_tokens(struct session *session, uint32_t count, bool one_by_one, doubl
                  struct fault *fault) {
     uint64_t took_ns = 0;
     for (uint32_t i = 0; i < count; i++) {
-        session_append(session, filler(session));
+        session_append(session, feed_token(session, session->n_tokens));
         if (!one_by_one && i + 1 < count) continue;
         if (!session_feed(session, true, ignore_row, NULL, fault)) return false;
         took_ns += session->fed_ns;
@@ -30,11 +29,11 @@ bool feed_tokens(struct session *session, uint32_t count, bool one_by_one, doubl
     return true;
 }
 
-double feed_bytes_per_token(const struct session *session, double depth) {
+double feed_bytes_per_token(const struct session *session, double depth, double sequences) {
     const struct engine *engine = &session->engine;
     const struct backend_info *info = &engine->backend->info;
     double weights = (double)info->weight_bytes;
     if (!engine->model.geo.tied) weights -= (double)engine->model.token_embd.bytes;
     double kv_per_token = (double)info->kv_bytes / info->n_pages / KV_PAGE_TOKENS;
-    return weights + kv_per_token * depth;
+    return weights / sequences + kv_per_token * depth;
 }

@@ -33,6 +33,7 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     s->config = *config;
     if (s->config.model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "model= is missing: the GGUF file to load");
+    uint64_t start_ns = clock_ns();
     static struct gpu_driver gpu; /* one in the life of a process */
     s->engine.gpu = &gpu;
     if (strcmp(s->config.backend, "cuda") == 0 && s->config.kv_type == CONFIG_KV_F32) {
@@ -49,9 +50,10 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     if (!engine_carve(&s->engine, &s->arena, fault)) return false;
     if (!load(s, fault)) return false;
     arena_seal(&s->arena);
+    s->load_ns = clock_ns() - start_ns;
 
     uint32_t ctx = s->engine.ctx;
-    size_t n_pages = (size_t)(round_up(ctx, KV_PAGE_TOKENS) / KV_PAGE_TOKENS);
+    size_t n_pages = s->engine.slots * (size_t)(round_up(ctx, KV_PAGE_TOKENS) / KV_PAGE_TOKENS);
     s->pages = malloc(n_pages * sizeof *s->pages);
     s->tokens = malloc(ctx * sizeof *s->tokens);
     if (s->pages == NULL || s->tokens == NULL)
@@ -116,8 +118,16 @@ void session_append(struct session *s, int32_t token) {
     s->tokens[s->n_tokens++] = token;
 }
 
-static bool step(struct session *s, uint32_t n, bool last_only, struct fault *fault) {
+bool session_step(struct session *s, struct fault *fault) {
     struct backend *backend = s->engine.backend;
+    backend->ops->begin(backend, &s->batch);
+    enum backend_status status;
+    do status = backend->ops->advance(backend, UINT64_MAX, fault);
+    while (status == BACKEND_PENDING);
+    return status == BACKEND_DONE;
+}
+
+static bool step(struct session *s, uint32_t n, bool last_only, struct fault *fault) {
     s->batch.n_rows = n;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = s->n_fed + i;
@@ -127,11 +137,7 @@ static bool step(struct session *s, uint32_t n, bool last_only, struct fault *fa
             .pages = s->pages,
             .wants = last_only && at + 1 < s->n_tokens ? ROW_NOTHING : ROW_LOGITS};
     }
-    backend->ops->begin(backend, &s->batch);
-    enum backend_status status;
-    do status = backend->ops->advance(backend, UINT64_MAX, fault);
-    while (status == BACKEND_PENDING);
-    return status == BACKEND_DONE;
+    return session_step(s, fault);
 }
 
 bool session_feed(struct session *s, bool last_only, session_row *row, void *context,

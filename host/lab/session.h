@@ -19,11 +19,13 @@ struct session {
     struct arena arena;
     struct engine engine;
     struct batch batch;
-    uint32_t *pages;   /* page of the sequence, identity */
+    uint32_t *pages;   /* page of the sequence, identity, and those of engine.slots - 1 more */
     int32_t *tokens;   /* (ctx) the sequence, whose first n_tokens are chosen */
     uint32_t n_tokens; /* prompt, then what session_append added */
     uint32_t n_fed;    /* of them in the KV cache */
     uint64_t fed_ns;   /* what the steps of the last session_feed took */
+    uint64_t
+        load_ns; /* from the file to the end of the first forward pass, a driver's start included */
 };
 
 /* Opens config->model until it can compute. A slow load says so on stderr. every_row: all rows of a
@@ -45,6 +47,9 @@ typedef void session_row(void *context, uint32_t index, const float *logits);
  * with last_only for the last. */
 bool session_feed(struct session *session, bool last_only, session_row *row, void *context,
                   struct fault *fault);
+
+/* Computes what stands in session->batch. */
+bool session_step(struct session *session, struct fault *fault);
 
 /* Threads that compute. */
 uint32_t session_threads(const struct config *config);

@@ -1,4 +1,4 @@
-/* sweep: speed over the rows of a step, or over the depth of the context, as a table and a plot. */
+/* sweep: speed over the rows of a step, the depth of the context or the sequences of a step, as a table and a plot. */
 #ifndef WICK_LAB_SWEEP_H
 #define WICK_LAB_SWEEP_H
 
@@ -6,7 +6,7 @@
 
 #include "lab/session.h"
 
-/* config->sweep is "rows" or "depth". read_bytes_per_s: what this machine reads. */
+/* config->sweep is not "none". read_bytes_per_s: what there is to compare with; 0: nothing. */
 bool sweep_run(struct session *session, double read_bytes_per_s, struct fault *fault);
 
 #endif

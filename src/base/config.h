@@ -95,6 +95,8 @@ struct config {
     uint32_t prompt_tokens, decode_tokens, repeat;
     bool phases;
     const char *sweep, *svg;
+    uint32_t batch, depth; /* sequences decoded at once, behind so many tokens */
+    uint64_t bandwidth;    /* bytes/s to compare with; 0: measured */
     /* score, diff */
     const char *file;    /* the text */
     uint32_t max_scored; /* tokens of it; 0: all */

@@ -116,10 +116,10 @@ def diff_of_two_files_tells_which_and_refuses_other_vocabularies():
 
 @test(60)
 def bench_sweeps_are_told_and_drawn():
-    for sweep, least in (("rows", 4), ("depth", 5)):
+    for sweep, least in (("rows", 4), ("depth", 5), ("batch", 3)):
         picture = work_path(f"{sweep}.svg")
         told = lab_json("bench", options.model, f"sweep={sweep}", f"svg={picture}", "repeat=1",
-                        "prompt_tokens=32", "decode_tokens=4", "chunk=16", "ctx=128")
+                        "prompt_tokens=32", "decode_tokens=4", "chunk=16", "ctx=128", "batch=4")
         points = told["points"]
         check(len(points) >= least, told)
         xs = [p[sweep] for p in points]
@@ -131,6 +131,21 @@ def bench_sweeps_are_told_and_drawn():
     status, _, err = lab("bench", options.model, "sweep=rows", "svg=/nonexistent/x.svg", "repeat=1",
                          "prompt_tokens=8", "chunk=4")
     check(status == 2 and "/nonexistent/x.svg" in err, status, err)
+
+
+@test(60)
+def bench_decodes_sequences_together_behind_a_prompt():
+    words = ["bench", options.model, "repeat=1", "prompt_tokens=8", "decode_tokens=4", "ctx=64"]
+    told = lab_json(*words, "batch=3", "depth=40", "bandwidth=1G")
+    check_equal((told["batch"], told["depth"], told["read_bytes_per_s"]), (3, 40, 1 << 30), told)
+    alone = lab_json(*words, "bandwidth=1G")
+    check(told["decode_tokens_per_s"] > 0 and told["load_s"] > 0, told)
+    # Three share the weights; each reads its own 40 tokens of the KV cache.
+    check(told["bytes_per_token"] < 0.6 * alone["bytes_per_token"], told, alone)
+    status, _, err = lab(*words, "batch=2", "depth=61")
+    check(status == 2 and "ctx=64" in err, status, err)
+    status, _, err = lab(*words, "batch=2", "kv_tokens=64")
+    check(status == 2 and "kv_tokens" in err, status, err)
 
 
 COMPLETE = r"""
