@@ -78,8 +78,8 @@ static uint64_t integer_clamp(uint64_t value, enum type from, enum type to) {
 static uint64_t float_convert(uint64_t bits, const struct conversion *c) {
     struct number n = number_read(bits, c);
     int width = (int)type_bytes(c->to) * 8;
-    if (!c->format) { /* to an integer: NaN is 0, or the largest power of two in 64 bits */
-        if (n.nan && width == 64) return (uint64_t)1 << 63;
+    if (!c->format) { /* to an integer: NaN is 0, or with 64 bits on either side the highest bit */
+        if (n.nan && (width == 64 || c->from == TYPE_F64)) return (uint64_t)1 << (width - 1);
         return type_is_signed(c->to) ? (uint64_t)number_to_signed(n, width, c->rounding)
                                      : number_to_unsigned(n, width, c->rounding);
     }
