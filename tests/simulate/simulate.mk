@@ -1,0 +1,19 @@
+# The simulator: the server's real code in a world whose clock, wires, log and backend are made up.
+
+SIM_SRC := $(wildcard tests/simulate/*.c)
+FORMATTED += $(SIM_SRC) $(wildcard tests/simulate/*.h)
+
+# The seams: calls that end in tests/simulate/net.c in place of the kernel.
+SIM_SEAMS := read write poll accept4 shutdown close socket bind listen connect getsockname \
+             setsockopt open tcgetattr tcsetattr signalfd sigprocmask getrandom clock_ns
+
+$(BUILD)/simulate: $(call debug_objects,$(SIM_SRC)) $(BUILD)/obj/debug/libwick.a
+	$(call say,LD,$@)
+	$(Q)$(GNU_CC) -fsanitize=address,undefined $(SIM_SEAMS:%=-Wl,--wrap=%) $^ -lpthread $(LDLIBS) -o $@
+
+# SEED: where to begin (drawn when not given); STEPS: turns of the main loop.
+STEPS ?= 100000
+
+.PHONY: simulate
+simulate: $(BUILD)/simulate ## live through simulated weather: SEED= (drawn) STEPS= (100000)
+	$(Q)BUILD=$(BUILD) tests/simulate/run.sh "$(SEED)" $(STEPS)
