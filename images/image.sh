@@ -48,7 +48,14 @@ root=$work/root
 umask 022
 # Mount points: devtmpfs, proc, sysfs, and tmpfs twice.
 mkdir -p "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/etc" "$root/lib/modules"
-install -m 755 "$init" "$root/init"
+# Without a driver the kernels for a GPU are 3 MB that nobody reads (linker/wick.ld).
+if [ -n "$nvidia" ]; then
+    install -m 755 "$init" "$root/init"
+else
+    objcopy --remove-section .ptx "$init" "$root/init" 2>"$work/objcopy.log" ||
+        stop "objcopy of $init: $(cat "$work/objcopy.log")"
+    chmod 755 "$root/init"
+fi
 : >"$root/etc/modules.list"
 if [ -n "${KEY:-}" ]; then install -m 600 "$KEY" "$root/wick.key"; fi
 
@@ -79,6 +86,6 @@ bytes() { stat -L -c %s "$1"; }
 printf '%s  %9d bytes  %s\n' \
     "kernel   " "$(bytes "$out/vmlinuz")" "$out/vmlinuz (${modules##*/})" \
     "initramfs" "$(bytes "$out/initramfs")" "$out/initramfs, $(bytes "$work/initramfs.cpio") unpacked" \
-    "  init   " "$(bytes "$init")" "$init" \
+    "  init   " "$(bytes "$root/init")" "$init$([ -n "$nvidia" ] || echo ' without its GPU kernels')" \
     "  modules" "$(find "$root/lib/modules" -name '*.ko' -exec stat -c %s {} + |
         awk '{ n += $1 } END { print n + 0 }')" "$(wc -l <"$root/etc/modules.list") modules"

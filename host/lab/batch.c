@@ -24,7 +24,7 @@ bool batch_fill(struct session *s, uint32_t depth, double *tokens_per_s, struct 
         progress_tell(&progress, k, s->config.batch);
         feed_begin(s);
         s->pages = first + (size_t)k * pages_each(s);
-        fine = feed_tokens(s, depth, false, k == 0 ? tokens_per_s : NULL, fault);
+        fine = feed_tokens(s, depth, false, tokens_per_s, fault);
     }
     progress_end(&progress);
     s->pages = first;

@@ -8,8 +8,8 @@
 #include "base/fault.h"
 #include "lab/session.h"
 
-/* Gives each of config.batch sequences `depth` tokens in the KV cache. *tokens_per_s: of the first
- * sequence's prompt; 0 where depth is. */
+/* Gives each of config.batch sequences `depth` tokens in the KV cache. *tokens_per_s: of the last
+ * sequence's prompt, when all is warm; 0 where depth is. */
 bool batch_fill(struct session *session, uint32_t depth, double *tokens_per_s, struct fault *fault);
 
 /* Decodes `count` tokens of each of `sequences` behind `depth` tokens. *tokens_per_s: of all

@@ -57,7 +57,7 @@ static uint32_t phases_now(const struct bench *bench, struct backend_phase *now)
 /* As feed_tokens, from an empty sequence; what it took goes to the profile. */
 static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
                       struct profile *profile, struct fault *fault) {
-    struct backend_phase before[BACKEND_PHASES_MAX], after[BACKEND_PHASES_MAX];
+    struct backend_phase before[BACKEND_PHASES_MAX] = {0}, after[BACKEND_PHASES_MAX];
     feed_begin(&bench->session);
     phases_now(bench, before);
     if (!feed_tokens(&bench->session, count, one_by_one, tokens_per_s, fault)) return false;

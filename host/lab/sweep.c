@@ -36,8 +36,9 @@ static void points_choose(struct sweep *sweep, uint32_t decode_tokens) {
     }
     uint32_t deepest = ctx > decode_tokens ? ctx - decode_tokens : 0;
     for (int i = 0; i < DEPTHS; i++) {
-        double depth = (double)(deepest * (uint64_t)i / (DEPTHS - 1));
-        if (sweep->n == 0 || depth > sweep->x[sweep->n - 1]) sweep->x[sweep->n++] = depth;
+        uint64_t depth = deepest * (uint64_t)i / (DEPTHS - 1);
+        if (sweep->n > 0 && (double)depth <= sweep->x[sweep->n - 1]) continue;
+        sweep->x[sweep->n++] = (double)depth;
     }
 }
 

@@ -1,4 +1,5 @@
-/* sweep: speed over the rows of a step, the depth of the context or the sequences of a step, as a table and a plot. */
+/* sweep: speed over the rows of a step, the depth of the context or the sequences of a step, as a
+ * table and a plot. */
 #ifndef WICK_LAB_SWEEP_H
 #define WICK_LAB_SWEEP_H
 

@@ -9,7 +9,8 @@ enum {
     LEFT = 80,
     RIGHT = 150, /* the names of the lines */
     TOP = 44,
-    BOTTOM = 52
+    BOTTOM = 52,
+    TICKS = 6 /* fewer than so many steps from 0 to the top */
 };
 
 static const char *const colors[PLOT_LINES_MAX] = {"#1f6f8b", "#c8553d", "#588157", "#7d5ba6"};
@@ -20,7 +21,7 @@ size_t plot_ticks(double most, double ticks[PLOT_TICKS_MAX]) {
     static const double steps[] = {0.1, 0.2, 0.5, 1, 2};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         step = steps[i] * power;
-        if (ceil(most / step - 1e-9) < PLOT_TICKS_MAX / 2) break;
+        if (ceil(most / step - 1e-9) < TICKS) break;
     }
     size_t n = 0;
     do ticks[n] = (double)n * step;

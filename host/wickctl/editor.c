@@ -289,19 +289,14 @@ static void sequence_feed(struct editor *e, unsigned char byte) {
     char kind = e->n_sequence > 1 ? e->sequence[1] : 0;
     bool whole = kind == '[' ? e->n_sequence > 2 && byte >= 0x40 && byte <= 0x7E
                              : e->n_sequence == (kind == 'O' ? 3u : 2u);
-    if (whole && e->n_sequence == 6 && memcmp(e->sequence + 1, "[200~", 5) == 0) {
-        e->pasting = true;
-        e->n_sequence = 0;
-    } else if (whole && e->n_sequence == 6 && memcmp(e->sequence + 1, "[201~", 5) == 0) {
-        e->pasting = false;
-        e->n_sequence = 0;
-    } else if (whole && e->pasting) {
-        e->n_sequence = 0; /* a sequence that was pasted does nothing */
-    } else if (whole) {
+    if (!whole && e->n_sequence + 1 < sizeof e->sequence) return;
+    bool paste = whole && e->n_sequence == 6 && memcmp(e->sequence + 1, "[20", 3) == 0 &&
+                 (e->sequence[4] == '0' || e->sequence[4] == '1') && byte == '~';
+    if (paste)
+        e->pasting = e->sequence[4] == '0';
+    else if (whole && !e->pasting) /* a sequence that was pasted does nothing */
         sequence_do(e);
-    } else if (e->n_sequence + 1 == sizeof e->sequence) {
-        e->n_sequence = 0;
-    }
+    e->n_sequence = 0;
 }
 
 /* Keys that change the text or move in it. */

@@ -59,6 +59,7 @@ struct backend_info {
     uint32_t vocab;
     uint64_t weight_bytes; /* resident, as packed */
     uint64_t kv_bytes;
+    bool lazy;           /* the first step does what loading left undone */
     uint64_t vram_bytes; /* taken on the device, all of it; 0: there is none */
 };
 

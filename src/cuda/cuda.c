@@ -27,6 +27,10 @@ bool cuda_check(const struct config *config, const struct model *model, struct f
 }
 
 bool cuda_open(struct gpu_driver *driver, const struct config *config, struct fault *fault) {
+    if (!modules_present())
+        return fault_set(fault, FAULT_CUDA_ERROR,
+                         "this program comes without GPU kernels (an image made without a driver "
+                         "leaves them out); make image NVIDIA=DIR has both");
     if (!driver->up && !gpu_driver_open(driver, config->cuda_path, fault)) return false;
     return gpu_device_open(driver, config, fault);
 }
@@ -43,6 +47,7 @@ static void cuda_describe(struct cuda *c) {
     struct backend_info *info = &c->backend.info;
     const struct backend_limits *limits = &c->layout.limits;
     snprintf(info->name, sizeof info->name, "cuda");
+    info->lazy = true; /* a driver may bring kernels to the device at their first launch */
     snprintf(info->isa, sizeof info->isa, "none");
     if (c->driver != NULL && c->driver->up) {
         const struct gpu_device *device = gpu_device(c->driver);

@@ -1,5 +1,6 @@
 #include "cuda/modules.h"
 
+#include <link.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -17,6 +18,24 @@ struct module_entry {
     uint32_t name, text, bytes;
 };
 extern const struct module_entry ptx_modules[], ptx_modules_end[];
+
+/* Whether a loaded segment holds the table: bytes of its file, not only addresses. */
+static int segment_look(struct dl_phdr_info *program, size_t size, void *found) {
+    uintptr_t table = (uintptr_t)ptx_modules - program->dlpi_addr;
+    (void)size;
+    for (int i = 0; i < program->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &program->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD && table - segment->p_vaddr < segment->p_filesz)
+            *(bool *)found = true;
+    }
+    return 0;
+}
+
+bool modules_present(void) {
+    bool found = false;
+    dl_iterate_phdr(segment_look, &found);
+    return found;
+}
 
 struct module_text module_at(size_t index) {
     if (index >= (size_t)(ptx_modules_end - ptx_modules)) return (struct module_text){0};

@@ -2,6 +2,7 @@
 #ifndef WICK_CUDA_MODULES_H
 #define WICK_CUDA_MODULES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct module_text {
@@ -9,6 +10,10 @@ struct module_text {
     const char *text; /* ends with a zero byte, which bytes does not count */
     size_t bytes;
 };
+
+/* False in a program whose section .ptx was removed (images/image.sh does that without a driver):
+ * then nothing below may be called. */
+bool modules_present(void);
 
 /* The index-th module in order of names; name is NULL past the last. */
 struct module_text module_at(size_t index);

@@ -288,7 +288,9 @@ bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
 
 enum { STAGE_VOCAB, STAGE_WEIGHTS, STAGE_WARM_UP, STAGE_DONE };
 
+/* What the first step of a lazy backend does besides is done before READY. */
 static void engine_begin_warm_up(struct engine *engine) {
+    if (!engine->backend->info.lazy) return;
     int32_t bos = engine->vocab.bos;
     engine->warm_up.n_rows = 1;
     engine->warm_up.row[0] = (struct batch_row){
@@ -320,7 +322,7 @@ static enum engine_status engine_load_stage(struct engine *engine, uint64_t dead
         break;
     default:
         *percent = 100;
-        status = backend->ops->advance(backend, deadline_ns, fault);
+        if (backend->info.lazy) status = backend->ops->advance(backend, deadline_ns, fault);
         if (status == BACKEND_DONE) engine_unmap(engine);
         break;
     }

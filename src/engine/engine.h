@@ -46,7 +46,7 @@ struct engine {
     struct backend *backend;
     /* loading */
     uint32_t stage;
-    struct batch warm_up; /* one row: the first forward pass */
+    struct batch warm_up; /* one row: the first step of a lazy backend */
     uint32_t warm_up_page;
 };
 

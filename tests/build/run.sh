@@ -33,12 +33,12 @@ has_no_interpreter() {
     ! grep -E 'INTERP|DYNAMIC' "$work/headers"
 }
 
-# The three segments of linker/wick.ld, in that order, and nothing else to load.
-segments_are_r_rx_rw() {
+# The four segments of linker/wick.ld, in that order, and nothing else to load.
+segments_are_r_rx_rw_r() {
     flags=$(readelf -lW "$wick" | awk '$1 == "LOAD" {
         f = ""; for (i = 7; i < NF; i++) f = f $i; printf "%s ", f }')
     echo "segments: $flags"
-    [ "$flags" = "R RE RW " ]
+    [ "$flags" = "R RE RW R " ]
 }
 
 stack_is_not_executable() {
@@ -71,6 +71,17 @@ is_small_enough() {
     bytes=$(($(stat -c %s "$wick") - 0x${ptx:-0}))
     echo "$bytes bytes, at most $size_max"
     [ "$bytes" -lt "$size_max" ]
+}
+
+# As images/image.sh makes it where there is no driver: the same program to all who look.
+runs_without_its_kernels() {
+    objcopy --remove-section .ptx "$wick" "$work/bare" 2>"$work/objcopy.log" || return 1
+    bytes=$(stat -c %s "$work/bare")
+    echo "$bytes bytes"
+    [ "$bytes" -lt "$size_max" ] || return 1
+    [ "$("$work/bare" --version)" = "$("$wick" --version)" ] || return 1
+    "$work/bare" model=images/tales-4m-Q8_0.gguf backend=cuda >"$work/bare.log" 2>&1
+    grep 'without GPU kernels' "$work/bare.log"
 }
 
 # The build that was just made against one in a directory with another, longer name.
@@ -122,9 +133,10 @@ demo_shows_why_a_model_is_refused() {
 
 check pattern_of_forbidden_symbols_finds_a_heap pattern_finds_a_heap
 if [ -x "$wick" ]; then
-    check wick_segments_are_r_rx_rw segments_are_r_rx_rw
+    check wick_segments_are_r_rx_rw_r segments_are_r_rx_rw_r
     check wick_links_no_heap_resolver_or_loader links_nothing_forbidden
     check wick_is_under_512_kb is_small_enough
+    check wick_runs_without_its_kernels runs_without_its_kernels
     check wick_tells_its_build_id build_id_is_the_one_in_the_note
     check wick_is_the_same_built_in_another_directory other_directory_gives_the_same_bytes
 else

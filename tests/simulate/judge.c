@@ -197,7 +197,7 @@ static void hear_score(const struct heard *heard) {
 static void errand_close(const struct heard *heard, struct errand *errand) {
     errand->ended = true;
     snprintf(errand->last, sizeof errand->last, "%s", heard->rest);
-    if (heard->peer->seal.kind != SEAL_CRC || !errand->started) errand_forget(errand);
+    if (heard->peer->seal.kind != SEAL_CRC || heard->code == 409) errand_forget(errand);
 }
 
 static void end_reason_check(const struct heard *heard, const struct errand *errand) {

@@ -476,12 +476,13 @@ static bool is_asked(const struct peer *peer, uint32_t tag) {
 
 static bool cable_talk(struct peer *peer) {
     struct errand *errand = &peer->errand[dice_below(PEER_JOBS_MAX)];
-    if (peer->seal.kind != SEAL_CRC || !errand->here || !errand->started) return false;
-    if (errand->abuse || is_asked(peer, errand->tag)) return false;
+    if (peer->seal.kind != SEAL_CRC || !errand->here) return false;
+    if (!errand->started && !errand->ended) return false;
+    if ( is_asked(peer, errand->tag)) return false;
     if (errand_of(peer, errand->tag, true) != errand_of(peer, errand->tag, false)) return false;
     if (dice_one_in(3))
         replay_ask(peer, errand);
-    else
+    else if (!errand->ended || errand->credit == 0)
         errand_acknowledge(peer, errand);
     return true;
 }
@@ -492,7 +493,7 @@ bool talk_acknowledge(struct peer *peer) {
     for (uint32_t i = 0; i < PEER_JOBS_MAX; i++) {
         struct errand *errand = &peer->errand[i];
         if (!errand->here || is_asked(peer, errand->tag)) continue;
-        if (!errand->ended && errand->acked == errand->next) continue;
+        if (errand->ended ? errand->credit > 0 : errand->acked == errand->next) continue;
         errand_acknowledge(peer, errand);
         said = true;
     }
