@@ -37,7 +37,7 @@ struct rig_backend {
     float logits[RIG_LOGITS_MAX][RIG_VOCAB];
     uint32_t n_logits;
     uint32_t few[RIG_LOGITS_MAX]; /* candidates that the row wanted; 0: all its logits */
-    int32_t id[RIG_VOCAB];     /* candidates of the row asked for last */
+    int32_t id[RIG_VOCAB];        /* candidates of the row asked for last */
     float logit[RIG_VOCAB];
     const struct batch *batch;
     bool done;
