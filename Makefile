@@ -155,7 +155,7 @@ unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
 
 .PHONY: check
 check: deps-check ## install what is missing, build everything, run every test
-	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS) fuzz-replay
+	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS) $(GPU_RATES) fuzz-replay
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: check-slow

@@ -2,7 +2,10 @@
 # Assembles PTX and shows what its kernels take. Called by kernels.mk.
 #   check.sh assemble FILE.ptx SM...   a line for each kernel: module kernel, then registers by GPU,
 #                                      shared memory; fails where a register is spilled
-#   check.sh table FILE...             those lines as a table
+#   check.sh table_check PAGE FILE...  those lines are the table in that page
+#   check.sh sums FLAGS                what the PTX was made from and with
+#   check.sh sums_check                nothing of that has changed since `make ptx`; needs no nvcc
+#   check.sh same_nvcc                 the compiler here is the one that made the PTX
 set -eu
 
 assemble() {
@@ -39,10 +42,42 @@ assemble() {
         }'
 }
 
-table() {
-    echo "| module | kernel | registers: sm_80 | 86 | 89 | 90 | 100 | 120 | static shared, bytes |"
-    echo "|---|---|---|---|---|---|---|---|---|"
-    cat "$@" | awk '{ gsub(" ", " | "); print "| " $0 " |" }'
+table_check() {
+    page=$1
+    shift
+    wanted=$(mktemp)
+    awk '{ gsub(" ", " | "); print "| " $0 " |" }' "$@" | sed -E 's/\| (\w+) \| (\w+)/| `\1` | `\2`/' >"$wanted"
+    status=0
+    awk '/^\| module \| kernel/ { n = 3 } !/^\|/ { n = 0 } n > 1 { n--; next } n' "$page" |
+        diff - "$wanted" ||
+        { echo "the registers in $page (<) are not those of the kernels (>)" >&2; status=1; }
+    rm -f "$wanted"
+    return $status
+}
+
+compiler() {
+    "${NVCC:-nvcc}" --version | sed -n 's/.*\(release .*\)/\1/p'
+}
+
+files() {
+    ls kernels/*.cu kernels/*.cuh kernels/*.h kernels/*.ptx
+}
+
+sums() {
+    echo "# Written by make ptx. nvcc $(compiler)"
+    echo "# nvcc $1"
+    files | xargs sha256sum
+}
+
+sums_check() {
+    grep -v '^#' kernels/ptx.sum | sha256sum --check --quiet ||
+        { echo "kernels/*.ptx and its sources have changed since 'make ptx'; run it" >&2; return 1; }
+    [ "$(files)" = "$(sed -n '/^#/! s/^[^ ]*  //p' kernels/ptx.sum)" ] ||
+        { echo "kernels/ptx.sum lists other files; run: make ptx" >&2; return 1; }
+}
+
+same_nvcc() {
+    head -n 1 kernels/ptx.sum | grep -qF "nvcc $(compiler)"
 }
 
 "$@"

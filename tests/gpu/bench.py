@@ -36,7 +36,8 @@ SHAPES = {
 TINY = {"tiny": dict(dim=128, ffn=256, layers=1, heads=2, kv_heads=1, vocab=512)}
 TYPES = ["F16", "Q8_0", "Q4_0", "Q4_K"]
 BATCHES = [1, 4, 8, 32]
-SHORT, LONG, DECODED = 512, 8192, 32
+SHORT, LONG, DECODED, REPEAT = 512, 8192, 32, 3
+TINY_SHORT, TINY_LONG, TINY_DECODED = 16, 32, 4  # for an interpreter
 # Of the time of one model, to fill the KV cache of the long context: fewer sequences otherwise.
 FILL_S = 25
 LAB_S = 240  # one run of wick-lab at most
@@ -97,9 +98,11 @@ class Bench:
     # --- one model
 
     def lab_bench(self, file, batch, depth, chunk=512):
+        decoded, repeat = (TINY_DECODED, 1) if self.given.tiny else (DECODED, REPEAT)
         words = [f"model={file}", "backend=cuda", f"cuda_path={os.path.dirname(self.library)}",
-                 f"ctx={depth + DECODED}", f"chunk={chunk}", "sweep=batch", f"batch={batch}",
-                 f"depth={depth}", f"decode_tokens={DECODED}", "repeat=3", "kv=f16", "json=1",
+                 f"ctx={depth + decoded}", f"chunk={chunk}", "sweep=batch", f"batch={batch}",
+                 f"depth={depth}", f"decode_tokens={decoded}", f"repeat={repeat}", "kv=f16",
+                 "json=1",
                  f"bandwidth={int(self.rates.get('copy_bytes_per_s', 0))}"]
         out = self.run(LAB, "bench", *words)
         return json.loads(out) if out else None
@@ -107,7 +110,7 @@ class Bench:
     def model_measure(self, shape, facts, kind):
         result = {"shape": shape, "type": kind, "contexts": {}}
         self.results.append(result)
-        short, long = (16, 32) if self.given.tiny else (SHORT, LONG)
+        short, long = self.depths
         most = 4 if self.given.tiny else BATCHES[-1]
         file = os.path.join(self.folder, f"bench-{shape}-{kind}.gguf")
         try:
@@ -205,14 +208,14 @@ def line_of(result, depth):
     return "| " + " | ".join(cells) + " |"
 
 
-def table_of(bench, depths):
+def table_of(bench):
     head = ["shape", "type", "context", "load s", "prompt", *(f"decode {b}" for b in BATCHES)]
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for shape in bench.facts:
         for kind in TYPES:
             result = next((r for r in bench.results if (r["shape"], r["type"]) == (shape, kind)),
                           {"shape": shape, "type": kind, "contexts": {}})
-            rows += [line_of(result, depth) for depth in depths]
+            rows += [line_of(result, depth) for depth in bench.depths]
     return "\n".join(rows)
 
 
@@ -231,7 +234,7 @@ def main():
         return 0
     bench = Bench(given, library)
     bench.facts = TINY if given.tiny else SHAPES
-    depths = (16, 32) if given.tiny else (SHORT, LONG)
+    bench.depths = (TINY_SHORT, TINY_LONG) if given.tiny else (SHORT, LONG)
     try:
         bench.rates_measure()
         for shape, facts in bench.facts.items():
@@ -252,7 +255,7 @@ def main():
           f"read {rate.get('read_bytes_per_s', 0) / 1e9:.0f} GB/s; mma.sync "
           f"F16 {rate.get('f16_operations_per_s', 0) / 1e12:.0f} Top/s, "
           f"INT8 {rate.get('s8_operations_per_s', 0) / 1e12:.0f} Top/s\n\n"
-          f"{table_of(bench, depths)}\n\n"
+          f"{table_of(bench)}\n\n"
           f"tokens/s; of decode the share of the copy bandwidth, of a prompt that of the matrix rate\n"
           f"all of it: {given.json}")
     return 0

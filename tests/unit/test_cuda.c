@@ -261,7 +261,8 @@ Test(cuda, one_row_prepares_its_own_input_and_many_rows_share_tiles) {
     launches_write(&rig.launches, &rig.layout, &pinned, 1, 1024);
     cr_assert_eq(entries_count(&rig.launches, GPU_ENTRY_PREPARE), 5); /* no room to fuse */
     launches_write(&rig.launches, &rig.layout, &pinned, 64, SHARED);
-    cr_assert_eq(entries_count(&rig.launches, GPU_ENTRY_MANY + GPU_Q8), 5);
+    cr_assert_eq(entries_count(&rig.launches, GPU_ENTRY_MANY + GPU_Q8), 4);
+    cr_assert_eq(entries_count(&rig.launches, GPU_ENTRY_FEW + GPU_Q8), 1); /* 16 rows of logits */
     rig_close(&rig);
 }
 

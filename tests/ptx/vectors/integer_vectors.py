@@ -166,19 +166,25 @@ def counts():
         brev.b32 %d2, %a0;
         bfind.u32 %d3, %a0;
         bfind.s32 %d4, %a0;
+        bfind.shiftamt.u32 %d9, %a0;
+        bfind.shiftamt.s32 %d10, %a0;
         abs.s32 %d5, %a0;
         neg.s32 %d6, %a0;
         cvt.s32.s8 %d7, %a0;
         cvt.u32.u16 %d8, %h0;"""
 
+    def shift(bit):  # that brings this bit to the highest place; no bit: all ones
+        return 31 - bit if bit >= 0 else MASK
+
     def count(a):
         highest = a.bit_length() - 1
         other = (a ^ MASK if a >> 31 else a).bit_length() - 1
         return (bin(a).count("1"), 32 - a.bit_length(), int(f"{a:032b}"[::-1], 2), highest, other,
-                abs(signed(a)), -signed(a), signed(a, 8), a & 0xFFFF)
+                abs(signed(a)), -signed(a), signed(a, 8), a & 0xFFFF, shift(highest),
+                shift(other))
 
     return lanewise("count", "popc, clz, brev, bfind, abs, neg, cvt", columns("count", 1), count,
-                    body, 9)
+                    body, 11)
 
 
 def divisions():
