@@ -14,8 +14,9 @@ TEST_S = BOOT_S + 45
 
 
 def symbol(name):
-    """The address of a function of the wick under test, from its symbol table (ELF64)."""
-    with open(options.wick, "rb") as f:
+    """The address of a function of the wick under test, from the symbol table (ELF64) of wick.sym,
+    the same program before its symbols are taken out."""
+    with open(options.wick + ".sym", "rb") as f:
         elf = f.read()
     at, = struct.unpack_from("<Q", elf, 40)
     size, n = struct.unpack_from("<HH", elf, 58)
@@ -29,7 +30,7 @@ def symbol(name):
             end = elf.index(b"\0", names + index)
             if elf[names + index:end] == name.encode():
                 return value
-    raise AssertionError(f"no symbol {name} in {options.wick}")
+    raise AssertionError(f"no symbol {name} in {options.wick}.sym")
 
 
 def gdb_options(name):

@@ -298,7 +298,7 @@ def wickctl_notices_what_was_done_to_the_servers_lines():
         whole = wickctl(server, *words, env=env)
         check_equal(whole[0], 0, whole)
         for what, change in {
-            "changed": lambda n, line: [line.replace(b"a", b"b", 1) if n == 6 else line],
+            "changed": lambda n, line: [line.replace(b"1", b"2", 1) if n == 6 else line],
             "dropped": lambda n, line: [line] if n != 6 else [],
             "repeated": lambda n, line: [line, line] if n == 6 else [line],
             "added": lambda n, line: [line, b'151 1 5 "lies"'] if n == 6 else [line],
