@@ -213,7 +213,7 @@ deps-check: ; $(Q)tests/deps.sh build check image boot ## install what testing n
 deps-lint:  ; $(Q)tests/deps.sh build check lint ## install what linting needs
 
 include src/cuda/cuda.mk images/images.mk
--include kernels/kernels.mk tests/ptx/ptx.mk tests/simulate/simulate.mk
+-include kernels/kernels.mk tests/ptx/ptx.mk tests/simulate/simulate.mk tests/bench/bench.mk
 -include tests/fuzz/fuzz.mk tests/gpu/gpu.mk
 
 # What the programs say of themselves: manual pages, and completion for bash and zsh.

@@ -23,6 +23,8 @@ static struct fast_widths fast_widths_of(const struct model_geometry *geo,
     w.vocab_pad = (uint32_t)round_up(geo->vocab, PACK_ROWS);
     w.group_blocks = (w.group + ATTEND_HEADS - 1) / ATTEND_HEADS;
     w.scores = (uint32_t)round_up(limits->ctx, 16);
+    w.rows = (uint32_t)round_up(limits->rows_max, 16);
+    w.logits = (uint32_t)round_up(limits->logits_max, 16);
     return w;
 }
 
@@ -34,11 +36,12 @@ static float *fast_take_floats(struct arena *arena, size_t count) {
     return fast_take(arena, count, sizeof(float));
 }
 
-static struct activations fast_take_activations(struct arena *arena, uint32_t rows, uint32_t stride,
-                                                bool fine) {
+static struct activations fast_take_activations(const struct fast *f, struct arena *arena,
+                                                uint32_t rows, uint32_t stride, bool fine) {
     struct activations a = {.stride = stride, .fine = fine};
     size_t planes = fine ? 2 * (size_t)rows : rows;
     a.f = fast_take_floats(arena, (size_t)rows * stride);
+    if (f->kernels->bf16_kinds != 0) a.h = fast_take(arena, (size_t)rows * stride, sizeof *a.h);
     a.q = fast_take(arena, planes * stride, 1);
     a.scale = fast_take_floats(arena, planes * (stride / 32));
     a.sum16 = fast_take(arena, planes * (stride / 16), sizeof(int32_t));
@@ -86,22 +89,22 @@ static void fast_carve_weights(struct fast *f, const struct model *model, struct
 static void fast_carve_activations(struct fast *f, const struct model_geometry *geo,
                                    struct arena *arena) {
     const struct fast_widths *w = &f->width;
-    uint32_t rows = f->limits.rows_max, threads = f->limits.threads;
+    uint32_t rows = f->width.rows, logits = f->width.logits, threads = f->limits.threads;
     arena_section(arena, "activations");
     f->rope_frequency = fast_take(arena, geo->rope_dim / 2, sizeof(double));
     f->x = fast_take_floats(arena, (size_t)rows * w->dim_pad);
-    f->norm = fast_take_activations(arena, rows, w->dim_pad, false);
+    f->norm = fast_take_activations(f, arena, rows, w->dim_pad, false);
     f->q = fast_take_floats(arena, (size_t)rows * w->q_pad);
     f->k = fast_take_floats(arena, (size_t)rows * w->kv_pad);
     f->v = fast_take_floats(arena, (size_t)rows * w->kv_pad);
-    f->attn = fast_take_activations(arena, rows, w->q_pad, false);
-    f->ffn = fast_take_activations(arena, rows, w->ffn_pad, true);
-    f->last = fast_take_activations(arena, f->limits.logits_max, w->dim_pad, true);
+    f->attn = fast_take_activations(f, arena, rows, w->q_pad, false);
+    f->ffn = fast_take_activations(f, arena, rows, w->ffn_pad, true);
+    f->last = fast_take_activations(f, arena, logits, w->dim_pad, true);
     f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
-    f->logits = fast_take_floats(arena, (size_t)f->limits.logits_max * w->vocab_pad);
+    f->logits = fast_take_floats(arena, (size_t)logits * w->vocab_pad);
     f->scores = fast_take_floats(arena, (size_t)threads * ATTEND_HEADS * w->scores);
-    f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * PACK_ROWS);
+    f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * FAST_GROUP * PACK_ROWS);
     if (!f->limits.taps) return;
     f->tapped.out = fast_take_floats(arena, (size_t)rows * w->dim_pad);
     f->tapped.gate = fast_take_floats(arena, (size_t)rows * w->ffn_pad);

@@ -12,6 +12,8 @@
 #include "model/model.h"
 #include "model/pack.h"
 
+enum { FAST_GROUP = 8 }; /* panels that share what a cache holds of the rows */
+
 struct fast_layer {
     struct packed_matrix q, k, v, attn_out, gate, up, down;
     float *attn_norm, *ffn_norm;     /* (dim, padded) */
@@ -26,6 +28,7 @@ struct fast_widths {
     uint32_t group;                           /* query heads of a KV head */
     uint32_t group_blocks; /* attend jobs of a KV head: ceil(group / ATTEND_HEADS) */
     uint32_t scores;       /* ctx, padded to 16 */
+    uint32_t rows, logits; /* of the batch at most, padded to 16 */
 };
 
 /* Room for what a step computes and does not keep; only taps look at it. */
@@ -41,6 +44,7 @@ struct fast_step {
     uint32_t phase;            /* enum fast_phase */
     uint32_t layer;
     bool open;          /* the team works on this phase */
+    uint32_t group;     /* panels of an item of this phase */
     uint64_t since_ns;  /* when this phase began */
     uint64_t waited_ns; /* what the team had waited by then */
     uint32_t n_logits;
@@ -74,7 +78,7 @@ struct fast {
     float *rope_cos, *rope_sin; /* (rope_dim / 2) */
     float *logits;              /* (logits_max, vocab_pad) */
     float *scores;              /* (threads, ATTEND_HEADS, width.scores) */
-    float *tile; /* (threads, 2, rows_max, 16) a panel's outputs before they are merged */
+    float *tile; /* (threads, 2, rows, 16 FAST_GROUP) outputs before they are merged */
     struct fast_tapped tapped;
 
     uint32_t load_index; /* matrices loaded so far */

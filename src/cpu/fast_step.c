@@ -24,13 +24,38 @@ enum fast_phase {
     PHASE_END
 };
 
-/* Where member `member` merges a panel: two tiles of (rows_max, 16). */
+/* Where member `member` merges a group of panels: two tiles of (rows, 16 FAST_GROUP). */
 static float *step_tile(const struct fast *f, uint32_t member, uint32_t which) {
-    return f->tile + ((size_t)member * 2 + which) * f->limits.rows_max * PACK_ROWS;
+    return f->tile + ((size_t)member * 2 + which) * f->width.rows * FAST_GROUP * PACK_ROWS;
 }
 
-static bool step_wants_integers(const struct packed_matrix *weights) {
-    return pack_format(weights->kind)->sub != 0;
+static enum input_form step_form(const struct fast *f, const struct packed_matrix *weights) {
+    return kernels_input(f->kernels, weights);
+}
+
+/* Brings a row into the forms (enum input_form) that its products want. */
+static void step_prepare(const struct fast *f, const struct activations *in, uint32_t row,
+                         uint32_t width, uint32_t forms) {
+    if (forms & INPUT_INT8) f->kernels->quantise(in, row, width);
+    if (forms & INPUT_BF16) f->kernels->round(in, row);
+}
+
+/* Items of a matrix: groups of step.group panels. */
+static uint32_t step_groups(const struct fast *f, const struct packed_matrix *weights) {
+    return (weights->n_panels + f->step.group - 1) / f->step.group;
+}
+
+/* The panels of item `item`. */
+struct panels {
+    uint32_t first, n;
+};
+
+static struct panels step_panels_of(const struct fast *f, const struct packed_matrix *weights,
+                                    uint32_t item) {
+    struct panels panels = {.first = item * f->step.group};
+    uint32_t left = weights->n_panels - panels.first;
+    panels.n = left < f->step.group ? left : f->step.group;
+    return panels;
 }
 
 /* x = row of the embedding table; the angles of this row's position. */
@@ -53,46 +78,47 @@ static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
 }
 
 static void step_norm(struct fast *f, const float *x, const float *weight,
-                      const struct activations *out, uint32_t out_row, bool integers) {
+                      const struct activations *out, uint32_t out_row, uint32_t forms) {
     f->kernels->rms_norm(x, weight, f->width.dim, f->width.dim_pad, f->model->geo.norm_eps,
                          out->f + (size_t)out_row * out->stride);
-    if (integers) f->kernels->quantise(out, out_row, f->width.dim);
+    step_prepare(f, out, out_row, f->width.dim, forms);
 }
 
 static void phase_attn_norm(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
-    bool integers = step_wants_integers(&layer->q) || step_wants_integers(&layer->k) ||
-                    step_wants_integers(&layer->v);
-    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->attn_norm, &f->norm, row, integers);
+    uint32_t forms = step_form(f, &layer->q) | step_form(f, &layer->k) | step_form(f, &layer->v);
+    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->attn_norm, &f->norm, row, forms);
 }
 
-static void step_add_bias(const struct fast *f, const float *bias, float *out, uint32_t stride) {
+static void step_add_bias(const struct fast *f, const float *bias, uint32_t width, float *out,
+                          uint32_t stride) {
     if (bias == NULL) return;
     for (uint32_t row = 0; row < f->step.batch->n_rows; row++)
-        f->kernels->add(bias, out + (size_t)row * stride);
+        for (uint32_t i = 0; i < width; i += 16)
+            f->kernels->add(bias + i, out + (size_t)row * stride + i);
 }
 
-/* Items: panels of q, then of k, then of v. */
+/* Items: groups of panels of q, then of k, then of v. */
 static void phase_qkv(struct fast *f, uint32_t member, uint32_t item) {
     (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
-    const struct packed_matrix *weights = &layer->q;
-    const float *bias = layer->q_bias;
-    float *out = f->q;
-    uint32_t panel = item, stride = f->width.q_pad;
-    if (panel >= layer->q.n_panels) {
-        panel -= layer->q.n_panels;
-        stride = f->width.kv_pad;
-        bool is_k = panel < layer->k.n_panels;
-        if (!is_k) panel -= layer->k.n_panels;
-        weights = is_k ? &layer->k : &layer->v;
-        bias = is_k ? layer->k_bias : layer->v_bias;
-        out = is_k ? f->k : f->v;
-    }
-    out += panel * PACK_ROWS;
-    f->kernels->matmul(weights, panel, &f->norm, f->step.batch->n_rows, out, stride);
-    step_add_bias(f, bias == NULL ? NULL : bias + panel * PACK_ROWS, out, stride);
+    const struct {
+        const struct packed_matrix *weights;
+        const float *bias;
+        float *out;
+        uint32_t stride;
+    } parts[] = {{&layer->q, layer->q_bias, f->q, f->width.q_pad},
+                 {&layer->k, layer->k_bias, f->k, f->width.kv_pad},
+                 {&layer->v, layer->v_bias, f->v, f->width.kv_pad}},
+      *part = parts;
+    for (; item >= step_groups(f, part->weights); part++) item -= step_groups(f, part->weights);
+    struct panels panels = step_panels_of(f, part->weights, item);
+    uint32_t at = panels.first * PACK_ROWS;
+    f->kernels->matmul(part->weights, panels.first, panels.n, &f->norm, f->step.batch->n_rows,
+                       part->out + at, part->stride);
+    step_add_bias(f, part->bias == NULL ? NULL : part->bias + at, panels.n * PACK_ROWS,
+                  part->out + at, part->stride);
 }
 
 /* (a, b) -> (a cos - b sin, a sin + b cos) for each pair of one head. */
@@ -159,91 +185,95 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
 
 static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
-    if (step_wants_integers(&f->layer[f->step.layer].attn_out))
-        f->kernels->quantise(&f->attn, row, f->width.q);
+    step_prepare(f, &f->attn, row, f->width.q, step_form(f, &f->layer[f->step.layer].attn_out));
 }
 
-/* The product of one panel with n_rows rows into the member's tile, (n_rows, 16). */
+/* The product of some panels with n_rows rows in the member's tile, (n_rows, 16 panels.n). */
 static const float *step_product(struct fast *f, uint32_t member,
                                  const struct packed_matrix *weights, const struct activations *in,
-                                 uint32_t panel, uint32_t n_rows) {
+                                 struct panels panels, uint32_t n_rows) {
     float *tile = step_tile(f, member, 0);
-    if (!in->fine || !step_wants_integers(weights)) {
-        f->kernels->matmul(weights, panel, in, n_rows, tile, PACK_ROWS);
+    uint32_t width = panels.n * PACK_ROWS;
+    if (!in->fine || step_form(f, weights) != INPUT_INT8) {
+        f->kernels->matmul(weights, panels.first, panels.n, in, n_rows, tile, width);
         return tile;
     }
-    f->kernels->matmul(weights, panel, in, 2 * n_rows, tile,
-                       PACK_ROWS); /* both tiles: two planes */
+    /* Both tiles: two planes. */
+    f->kernels->matmul(weights, panels.first, panels.n, in, 2 * n_rows, tile, width);
     for (uint32_t row = 0; row < n_rows; row++) {
-        float *coarse = tile + (size_t)2 * row * PACK_ROWS;
-        f->kernels->add(coarse + PACK_ROWS, coarse);
-        if (row > 0) memcpy(tile + (size_t)row * PACK_ROWS, coarse, PACK_ROWS * sizeof(float));
+        float *coarse = tile + (size_t)2 * row * width;
+        for (uint32_t i = 0; i < width; i += 16) f->kernels->add(coarse + width + i, coarse + i);
+        if (row > 0) memcpy(tile + (size_t)row * width, coarse, width * sizeof(float));
     }
     return tile;
 }
 
-/* x += W in, one panel of it. */
+/* x += W in, some panels of it. */
 static void step_residual(struct fast *f, uint32_t member, const struct packed_matrix *weights,
-                          const struct activations *in, uint32_t panel) {
+                          const struct activations *in, uint32_t item) {
     uint32_t n_rows = f->step.batch->n_rows;
-    const float *tile = step_product(f, member, weights, in, panel, n_rows);
-    for (uint32_t row = 0; row < n_rows; row++) {
-        size_t at = (size_t)row * f->width.dim_pad + panel * PACK_ROWS;
-        f->kernels->add(tile + row * PACK_ROWS, f->x + at);
-        if (f->backend.tap != NULL)
-            memcpy(f->tapped.out + at, tile + row * PACK_ROWS, PACK_ROWS * sizeof(float));
+    struct panels panels = step_panels_of(f, weights, item);
+    uint32_t width = panels.n * PACK_ROWS;
+    const float *tile = step_product(f, member, weights, in, panels, n_rows);
+    for (uint32_t row = 0; row < n_rows; row++, tile += width) {
+        size_t at = (size_t)row * f->width.dim_pad + panels.first * PACK_ROWS;
+        for (uint32_t i = 0; i < width; i += 16) f->kernels->add(tile + i, f->x + at + i);
+        if (f->backend.tap != NULL) memcpy(f->tapped.out + at, tile, width * sizeof(float));
     }
 }
 
-static void phase_attn_out(struct fast *f, uint32_t member, uint32_t panel) {
-    step_residual(f, member, &f->layer[f->step.layer].attn_out, &f->attn, panel);
+static void phase_attn_out(struct fast *f, uint32_t member, uint32_t item) {
+    step_residual(f, member, &f->layer[f->step.layer].attn_out, &f->attn, item);
 }
 
 static void phase_ffn_norm(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
-    bool integers = step_wants_integers(&layer->gate) || step_wants_integers(&layer->up);
-    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->ffn_norm, &f->norm, row, integers);
+    uint32_t forms = step_form(f, &layer->gate) | step_form(f, &layer->up);
+    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->ffn_norm, &f->norm, row, forms);
 }
 
-/* silu(gate) * up, one panel of both. */
-static void phase_gate_up(struct fast *f, uint32_t member, uint32_t panel) {
+/* silu(gate) * up, some panels of both. */
+static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
     const struct fast_layer *layer = &f->layer[f->step.layer];
+    struct panels panels = step_panels_of(f, &layer->gate, item);
     float *gate = step_tile(f, member, 0), *up = step_tile(f, member, 1);
-    uint32_t n_rows = f->step.batch->n_rows;
-    f->kernels->matmul(&layer->gate, panel, &f->norm, n_rows, gate, PACK_ROWS);
-    f->kernels->matmul(&layer->up, panel, &f->norm, n_rows, up, PACK_ROWS);
-    for (uint32_t row = 0; row < n_rows; row++) {
-        size_t at = (size_t)row * f->width.ffn_pad + panel * PACK_ROWS;
-        f->kernels->silu_mul(gate + row * PACK_ROWS, up + row * PACK_ROWS, f->ffn.f + at);
+    uint32_t n_rows = f->step.batch->n_rows, width = panels.n * PACK_ROWS;
+    f->kernels->matmul(&layer->gate, panels.first, panels.n, &f->norm, n_rows, gate, width);
+    f->kernels->matmul(&layer->up, panels.first, panels.n, &f->norm, n_rows, up, width);
+    for (uint32_t row = 0; row < n_rows; row++, gate += width, up += width) {
+        size_t at = (size_t)row * f->width.ffn_pad + panels.first * PACK_ROWS;
+        for (uint32_t i = 0; i < width; i += 16)
+            f->kernels->silu_mul(gate + i, up + i, f->ffn.f + at + i);
         if (f->backend.tap == NULL) continue;
-        memcpy(f->tapped.gate + at, gate + row * PACK_ROWS, PACK_ROWS * sizeof(float));
-        memcpy(f->tapped.up + at, up + row * PACK_ROWS, PACK_ROWS * sizeof(float));
+        memcpy(f->tapped.gate + at, gate, width * sizeof(float));
+        memcpy(f->tapped.up + at, up, width * sizeof(float));
     }
 }
 
 static void phase_down_in(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
-    if (step_wants_integers(&f->layer[f->step.layer].down))
-        f->kernels->quantise(&f->ffn, row, f->width.ffn);
+    step_prepare(f, &f->ffn, row, f->width.ffn, step_form(f, &f->layer[f->step.layer].down));
 }
 
-static void phase_down(struct fast *f, uint32_t member, uint32_t panel) {
-    step_residual(f, member, &f->layer[f->step.layer].down, &f->ffn, panel);
+static void phase_down(struct fast *f, uint32_t member, uint32_t item) {
+    step_residual(f, member, &f->layer[f->step.layer].down, &f->ffn, item);
 }
 
 /* Items: rows that want logits. */
 static void phase_final_norm(struct fast *f, uint32_t member, uint32_t index) {
     (void)member;
     const float *x = f->x + (size_t)f->step.logits_row[index] * f->width.dim_pad;
-    step_norm(f, x, f->output_norm, &f->last, index, step_wants_integers(&f->output));
+    step_norm(f, x, f->output_norm, &f->last, index, step_form(f, &f->output));
 }
 
-static void phase_head(struct fast *f, uint32_t member, uint32_t panel) {
-    const float *tile = step_product(f, member, &f->output, &f->last, panel, f->step.n_logits);
+static void phase_head(struct fast *f, uint32_t member, uint32_t item) {
+    struct panels panels = step_panels_of(f, &f->output, item);
+    uint32_t width = panels.n * PACK_ROWS;
+    const float *tile = step_product(f, member, &f->output, &f->last, panels, f->step.n_logits);
     for (uint32_t i = 0; i < f->step.n_logits; i++)
-        memcpy(f->logits + (size_t)i * f->width.vocab_pad + (size_t)panel * PACK_ROWS,
-               tile + i * PACK_ROWS, PACK_ROWS * sizeof(float));
+        memcpy(f->logits + (size_t)i * f->width.vocab_pad + (size_t)panels.first * PACK_ROWS,
+               tile + i * width, width * sizeof(float));
 }
 
 /* What the items of a phase are. */
@@ -269,23 +299,49 @@ static const struct fast_phase_info {
     [PHASE_HEAD] = {"head", phase_head, ITEM_PANEL},
 };
 
-static uint32_t step_panels(const struct fast *f) {
+/* The matrices of a phase that share its items. */
+static uint32_t step_matrices(const struct fast *f, const struct packed_matrix *matrix[3]) {
     const struct fast_layer *layer = &f->layer[f->step.layer];
     switch ((enum fast_phase)f->step.phase) {
     case PHASE_QKV:
-        return layer->q.n_panels + layer->k.n_panels + layer->v.n_panels;
+        matrix[0] = &layer->q, matrix[1] = &layer->k, matrix[2] = &layer->v;
+        return 3;
     case PHASE_ATTN_OUT:
-        return layer->attn_out.n_panels;
+        matrix[0] = &layer->attn_out;
+        return 1;
     case PHASE_GATE_UP:
-        return layer->gate.n_panels;
+        matrix[0] = &layer->gate;
+        return 1;
     case PHASE_DOWN:
-        return layer->down.n_panels;
+        matrix[0] = &layer->down;
+        return 1;
     default:
-        return f->step.n_logits > 0 ? f->output.n_panels : 0;
+        matrix[0] = &f->output;
+        return f->step.n_logits > 0 ? 1 : 0;
     }
 }
 
-static uint32_t step_items(const struct fast *f) {
+/* How many panels an item has: tiles reuse what they have loaded of the rows, if that leaves every
+ * thread some items to claim. */
+static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form) {
+    enum { ITEMS = 4, ROWS_WIDE = 16 };
+    uint32_t n_rows = f->step.phase == PHASE_HEAD ? f->step.n_logits : f->step.batch->n_rows;
+    if (form != INPUT_BF16) return 1;
+    uint32_t group = n_rows < ROWS_WIDE ? 2 : FAST_GROUP;
+    while (group > 1 && panels < group * f->limits.threads * ITEMS) group /= 2;
+    return group;
+}
+
+static uint32_t step_panels(struct fast *f) {
+    const struct packed_matrix *matrix[3];
+    uint32_t n = step_matrices(f, matrix), panels = 0, items = 0;
+    for (uint32_t i = 0; i < n; i++) panels += matrix[i]->n_panels;
+    f->step.group = step_group(f, panels, step_form(f, matrix[0]));
+    for (uint32_t i = 0; i < n; i++) items += step_groups(f, matrix[i]);
+    return items;
+}
+
+static uint32_t step_items(struct fast *f) {
     const struct model_geometry *geo = &f->model->geo;
     uint32_t n_rows = f->step.batch->n_rows;
     switch (phases[f->step.phase].kind) {

@@ -16,8 +16,9 @@
 #include "cpu/kv_layout.h"
 #include "model/pack.h"
 
-/* Input rows of a product, in the forms its weights want. stride is a multiple of 32; f is zero
- * from the width to the stride.
+/* Input rows of a product, in the forms its weights want. The memory of rows, here and of outputs,
+ * is there up to the next multiple of 16: tiles read and write sixteen rows at a time. stride is a
+ * multiple of 32; f is zero from the width to the stride.
  *
  * Integer rows come in two precisions. Coarse: one plane, f ~ scale * q with 127 steps a block
  * of 32. Fine: plane 2 r is the coarse one of row r and plane 2 r + 1 what it left over, in steps
@@ -26,6 +27,7 @@
  * carry two thirds of the divergence from exact evaluation (docs/ARCHITECTURE.md). */
 struct activations {
     float *f;       /* (rows, stride) */
+    uint16_t *h;    /* (rows, stride) f in bfloat16, NULL unless bf16_kinds */
     int8_t *q;      /* (planes, stride) */
     float *scale;   /* (planes, stride / 32) */
     int32_t *sum16; /* (planes, stride / 16): sums of q */
@@ -52,12 +54,18 @@ struct attend_job {
     uint32_t weights_stride;
 };
 
+/* What weights are multiplied with: f, q, or f rounded to bfloat16. */
+enum input_form { INPUT_FLOAT = 1, INPUT_INT8 = 2, INPUT_BF16 = 4 };
+
 struct cpu_kernels {
     const char *name;
+    uint32_t bf16_kinds; /* a bit for each enum pack_kind that takes INPUT_BF16 */
     /* out[row * out_stride + lane] = sum over columns of weight[16 * panel + lane] * x[row], for
-     * n_rows rows (float weights) or planes (quantised ones). out holds a full panel: 16 lanes. */
-    void (*matmul)(const struct packed_matrix *weights, uint32_t panel, const struct activations *x,
-                   uint32_t n_rows, float *out, uint32_t out_stride);
+     * n_panels panels (16 lanes each) and n_rows rows, or planes of INPUT_INT8. */
+    void (*matmul)(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
+                   const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
+    /* Fills h of one row from its f, and rounds f likewise; NULL without bf16_kinds. */
+    void (*round)(const struct activations *x, uint32_t row);
     /* Fills q, scale and sum16 of one row from its f, in its one or two planes. */
     void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
     /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
@@ -74,7 +82,14 @@ struct cpu_kernels {
     float (*read)(const uint8_t *data, size_t bytes);
 };
 
-/* amx is avx512 with tiles for products of sixteen rows and more; the bits are avx512's. */
+static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
+                                            const struct packed_matrix *weights) {
+    if (kernels->bf16_kinds >> weights->kind & 1) return INPUT_BF16;
+    return pack_format(weights->kind)->sub != 0 ? INPUT_INT8 : INPUT_FLOAT;
+}
+
+/* amx is avx512 with tiles: int8 ones for products of sixteen rows and more, of the same bits, and
+ * bfloat16 ones for 8-bit weights with a scale for 32 columns. */
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
     cpu_kernels_amx;
 
@@ -82,6 +97,11 @@ extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_
  * weights. The calling thread's tiles are released again. */
 uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
                     const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
+
+/* Both forms of INPUT_BF16 products, and the rounding (kernels_bf16_amx.c). */
+void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
+                 const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
+void bf16_round(const struct activations *x, uint32_t row);
 
 /* Flush-to-zero and denormals-are-zero on; gives back what was set before, for kernels_leave. An
  * FMA on a denormal takes a hundred times longer, and nothing a model computes lives there. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cpu/kernels.h"
+#include "cpu/tiles.h"
 
 /* Products of many rows on AMX's tiles. A C tile is 16 activation rows x 16 weight rows of int32:
  * one block of 32 (or 16) columns, exact. What follows is kernels_matmul.inc's arithmetic in its
@@ -19,28 +20,6 @@ enum {
     STEPS_MAX = 16, /* tile products of a slice: one a block, two where 16 columns share a scale */
     BLOCK_BYTES = 512, /* of int8 values: 16 rows x 32 columns */
 };
-
-/* Tile registers: two C, then one A (rows) and one B (weights). */
-#define TILE_ZERO(c) __asm__ volatile("tilezero %%tmm" #c ::: "memory")
-#define TILE_LOAD(t, at, stride)                                                                   \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(at), "r"((size_t)(stride)) : "memory")
-#define TILE_STORE(t, at)                                                                          \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(at), "r"((size_t)64) : "memory")
-#define TILE_DOT(c) __asm__ volatile("tdpbssd %%tmm3, %%tmm2, %%tmm" #c ::: "memory")
-
-/* What LDTILECFG reads. */
-struct tile_shapes {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
-static void tiles_configure(uint32_t columns) {
-    struct tile_shapes shapes = {.palette = 1,
-                                 .row_bytes = {64, 64, (uint16_t)columns, 64},
-                                 .rows = {TILE_ROWS, TILE_ROWS, TILE_ROWS, (uint8_t)(columns / 4)}};
-    __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
-}
 
 /* A slice of a panel, ready for tiles. */
 struct slice {
@@ -166,27 +145,27 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
     for (size_t t = 0; t < TILE_ROWS; t++)
         acc[t] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + t * stride);
     TILE_ZERO(0);
-    TILE_LOAD(2, group->q, group->q_stride);
-    TILE_LOAD(3, slice->values[0], 64);
-    TILE_DOT(0);
+    TILE_LOAD(4, group->q, group->q_stride);
+    TILE_LOAD(6, slice->values[0], 64);
+    TILE_INT8(0, 4, 6);
     for (uint32_t s = 0; s < slice->steps; s += 2) {
         bool second = s + 1 < slice->steps;
         if (second) {
             TILE_ZERO(1);
-            TILE_LOAD(2, group->q + (s + 1) * columns, group->q_stride);
-            TILE_LOAD(3, slice->values[s + 1], 64);
-            TILE_DOT(1);
+            TILE_LOAD(4, group->q + (s + 1) * columns, group->q_stride);
+            TILE_LOAD(6, slice->values[s + 1], 64);
+            TILE_INT8(1, 4, 6);
         }
-        TILE_STORE(0, sums[0]);
+        TILE_STORE(0, sums[0], 64);
         step_add(slice, group, s, has_min, shift, sums[0], acc);
         if (!second) break;
         if (s + 2 < slice->steps) {
             TILE_ZERO(0);
-            TILE_LOAD(2, group->q + (s + 2) * columns, group->q_stride);
-            TILE_LOAD(3, slice->values[s + 2], 64);
-            TILE_DOT(0);
+            TILE_LOAD(4, group->q + (s + 2) * columns, group->q_stride);
+            TILE_LOAD(6, slice->values[s + 2], 64);
+            TILE_INT8(0, 4, 6);
         }
-        TILE_STORE(1, sums[1]);
+        TILE_STORE(1, sums[1], 64);
         step_add(slice, group, s + 1, has_min, shift, sums[1], acc);
     }
 #pragma GCC unroll 16
@@ -201,7 +180,7 @@ uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
     const uint8_t *data = weights->panels + panel * weights->panel_bytes;
     struct slice slice;
     struct group group = {.q_stride = x->stride, .scale_stride = x->stride / 32};
-    tiles_configure(format->sub);
+    tiles_configure(format->sub, format->sub / 4);
     for (uint32_t at = 0; at < weights->cols; at += SLICE_BLOCKS * PACK_BLOCK) {
         uint32_t blocks = (weights->cols - at) / PACK_BLOCK;
         if (blocks > SLICE_BLOCKS) blocks = SLICE_BLOCKS;
@@ -219,6 +198,6 @@ uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
             group_multiply(&slice, &group, true, at == 0, to, out_stride);
         }
     }
-    __asm__ volatile("tilerelease");
+    TILES_RELEASE();
     return rows;
 }

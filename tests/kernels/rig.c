@@ -201,7 +201,7 @@ bool rig_product_cpu(const struct rig_matrix *m, const float *x, uint32_t stride
             segment.cols = cols - at < length ? cols - at : length;
             struct activations from = a;
             from.q += at, from.scale += at / 32, from.sum16 += at / 16;
-            cpu_kernels_avx2.matmul(&segment, panel, &from, rows * planes, part, PACK_ROWS);
+            cpu_kernels_avx2.matmul(&segment, panel, 1, &from, rows * planes, part, PACK_ROWS);
             for (uint32_t i = 0; i < rows * planes * PACK_ROWS; i++)
                 sum[i] = at == 0 ? part[i] : sum[i] + part[i];
         }

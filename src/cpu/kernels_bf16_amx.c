@@ -1,0 +1,255 @@
+#include <immintrin.h>
+
+#include "cpu/kernels.h"
+#include "cpu/tiles.h"
+
+/* Products of 8-bit weights with activations in bfloat16, on tiles for some rows and on vectors for
+ * one or two. For each block of 32 columns in order, as TDPBF16PS does it (and panel_float of
+ * kernels_matmul.inc):
+ *
+ *   even, odd = chains of FMAs from zero over the even and the odd columns
+ *   acc = acc + (even + odd)
+ *
+ * A weight is d' * q, exact in F32, cut to its upper 16 bits, which is a bfloat16. Cutting makes it
+ * smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' is larger than d by a factor that
+ * adds as much on average where mantissas are spread as those of products are (their logarithms
+ * evenly: the mean is 1 / ln 2). That is nearly rounding to nearest, for one instruction less: what
+ * bfloat16 holds exactly stays exact, and what remains are errors of 0.2 % a weight without a
+ * preference for a side, less than half of what int8 activations by blocks of 32 cost. */
+
+#define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
+
+enum {
+    SLICE_BLOCKS = 16, /* of 32 columns: two panels of a slice fit the first cache */
+    BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
+    UNIT_BLOCKS = 2,
+    TILE_ROWS = 16,
+    TILE_BYTES = 1024,
+    FETCH_BYTES = 1536, /* ahead of the stream of weights */
+    TWINS_MAX = 2       /* rows that vectors take */
+};
+
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* int8 weights of a panel's block; d' and 32896 d' of its 16 rows. d' has 15 bits, so that its
+ * products with 32896 (9 bits) and with q (8) are exact. */
+struct block {
+    const uint8_t *values;
+    __m512 d, offset;
+};
+
+ALWAYS struct block block_at(const struct pack_format *format, const uint8_t *panel, uint32_t i) {
+    const uint8_t *unit = panel + (size_t)(i / UNIT_BLOCKS) * format->unit_bytes;
+    uint32_t b = i % UNIT_BLOCKS;
+    struct block block = {.values = unit + format->values_offset + b * BLOCK_BYTES};
+    __m512 d = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(unit + 32 * b)));
+    __m512i bits = _mm512_castps_si512(_mm512_mul_ps(d, _mm512_set1_ps(ROUNDING)));
+    block.d = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-512)));
+    block.offset = _mm512_mul_ps(block.d, _mm512_set1_ps(32896));
+#pragma GCC unroll 8
+    for (int line = 0; line < BLOCK_BYTES; line += 64)
+        __builtin_prefetch(block.values + FETCH_BYTES + line);
+    return block;
+}
+
+/* Weights of column j of four, 16 rows, as F32 not yet cut. `four` has int8 values with their sign
+ * bits turned over, so u = q + 128. The bits of 32768 + u are those of 32768.0 with u in the second
+ * byte; d' * (32768 + u) - 32896 d' is d' * q. */
+ALWAYS __m512 weights_of(const struct block *block, __m512i four, size_t j) {
+    const __m512i from = _mm512_set1_epi32((int)j << 8), bare = _mm512_set1_epi32(0x47000000);
+    const __m512i lanes = _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
+    __m512i floats =
+        _mm512_mask_shuffle_epi8(bare, 0x2222222222222222, four, _mm512_add_epi8(lanes, from));
+    return _mm512_fmsub_ps(block->d, _mm512_castsi512_ps(floats), block->offset);
+}
+
+ALWAYS __m512i weights_load(const struct block *block, size_t g) {
+    return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * g),
+                            _mm512_set1_epi8((char)0x80));
+}
+
+ALWAYS __m512 cut(__m512 w) {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(w), _mm512_set1_epi32((int)0xFFFF0000)));
+}
+
+/* --- one or two rows, on vectors ------------------------------------------------------------ */
+
+/* One or two panels, so that their chains of FMAs take turns; `panels` and `rows` are constants. */
+ALWAYS void twin_rows(const struct packed_matrix *weights, const uint8_t *panel, size_t panels,
+                      const struct activations *x, size_t rows, float *out, uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    __m512 acc[2][TWINS_MAX], even[2][TWINS_MAX], odd[2][TWINS_MAX];
+    for (size_t p = 0; p < panels; p++)
+        for (size_t t = 0; t < rows; t++) acc[p][t] = _mm512_setzero_ps();
+    for (uint32_t i = 0; i < weights->cols / PACK_BLOCK; i++) {
+        const float *f = x->f + (size_t)i * PACK_BLOCK;
+        struct block block[2];
+        for (size_t p = 0; p < panels; p++) {
+            block[p] = block_at(format, panel + p * weights->panel_bytes, i);
+            for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
+        }
+#pragma GCC unroll 8
+        for (size_t g = 0; g < 8; g++) {
+            __m512i four[2];
+            for (size_t p = 0; p < panels; p++) four[p] = weights_load(&block[p], g);
+#pragma GCC unroll 4
+            for (size_t j = 0; j < 4; j++)
+#pragma GCC unroll 2
+                for (size_t p = 0; p < panels; p++) {
+                    __m512 w = cut(weights_of(&block[p], four[p], j));
+                    __m512 *sum = j % 2 == 0 ? even[p] : odd[p];
+#pragma GCC unroll 2
+                    for (size_t t = 0; t < rows; t++)
+                        sum[t] = _mm512_fmadd_ps(w, _mm512_set1_ps(f[t * x->stride + 4 * g + j]),
+                                                 sum[t]);
+                }
+        }
+        for (size_t p = 0; p < panels; p++)
+            for (size_t t = 0; t < rows; t++)
+                acc[p][t] = _mm512_add_ps(acc[p][t], _mm512_add_ps(even[p][t], odd[p][t]));
+    }
+    for (size_t p = 0; p < panels; p++)
+        for (size_t t = 0; t < rows; t++)
+            _mm512_storeu_ps(out + t * out_stride + p * PACK_ROWS, acc[p][t]);
+}
+
+/* --- more rows, on tiles -------------------------------------------------------------------- */
+
+/* A block of a panel as a B tile: row p holds columns 2 p and 2 p + 1 of each of the 16 rows. */
+ALWAYS void block_expand(const struct block *block, uint8_t *tile) {
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) {
+        __m512i four = weights_load(block, g);
+#pragma GCC unroll 2
+        for (size_t pair = 0; pair < 2; pair++) {
+            __m512i even = _mm512_castps_si512(weights_of(block, four, 2 * pair));
+            __m512i odd = _mm512_castps_si512(weights_of(block, four, 2 * pair + 1));
+            /* upper half of odd, upper half of even: bits of `odd` where the mask has ones */
+            __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xFFFF0000), odd,
+                                                     _mm512_srli_epi32(even, 16), 0xCA);
+            _mm512_store_si512(tile + 64 * (2 * g + pair), both);
+        }
+    }
+}
+
+/* Two panels of a slice, expanded. */
+struct slice {
+    uint32_t blocks;
+    _Alignas(64) uint8_t tile[2][SLICE_BLOCKS][TILE_BYTES];
+};
+
+/* Tile registers: C of rows 0 and 1 with panels 0 and 1 (0..3), A of rows (4, 5), B of panels (6,
+ * 7). `rows` and `panels` are constants: 1 or 2. */
+ALWAYS void slice_multiply(const struct slice *slice, const uint16_t *h, size_t h_stride,
+                           bool first, int rows, int panels, float *out, size_t out_stride) {
+    float *below = out + TILE_ROWS * out_stride / sizeof(float);
+    if (first) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+    } else {
+        TILE_LOAD(0, out, out_stride);
+        if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
+        if (rows > 1) TILE_LOAD(2, below, out_stride);
+        if (rows > 1 && panels > 1) TILE_LOAD(3, below + PACK_ROWS, out_stride);
+    }
+    for (uint32_t i = 0; i < slice->blocks; i++) {
+        const uint16_t *a = h + (size_t)i * PACK_BLOCK;
+        TILE_LOAD(6, slice->tile[0][i], 64);
+        TILE_LOAD(4, a, h_stride);
+        TILE_BF16(0, 4, 6);
+        if (panels > 1) {
+            TILE_LOAD(7, slice->tile[1][i], 64);
+            TILE_BF16(1, 4, 7);
+        }
+        if (rows > 1) {
+            TILE_LOAD(5, (const uint8_t *)a + TILE_ROWS * h_stride, h_stride);
+            TILE_BF16(2, 5, 6);
+            if (panels > 1) TILE_BF16(3, 5, 7);
+        }
+    }
+    TILE_STORE(0, out, out_stride);
+    if (panels > 1) TILE_STORE(1, out + PACK_ROWS, out_stride);
+    if (rows > 1) TILE_STORE(2, below, out_stride);
+    if (rows > 1 && panels > 1) TILE_STORE(3, below + PACK_ROWS, out_stride);
+}
+
+/* All rows of a slice with one or two panels. */
+ALWAYS void slice_rows(const struct slice *slice, const struct activations *x, uint32_t at,
+                       uint32_t n_rows, int panels, float *out, uint32_t out_stride) {
+    const size_t h_stride = x->stride * sizeof *x->h, stride = out_stride * sizeof(float);
+    for (uint32_t row = 0; row < n_rows; row += 2 * TILE_ROWS) {
+        const uint16_t *h = x->h + (size_t)row * x->stride + at;
+        float *to = out + (size_t)row * out_stride;
+        if (n_rows - row > TILE_ROWS)
+            slice_multiply(slice, h, h_stride, at == 0, 2, panels, to, stride);
+        else
+            slice_multiply(slice, h, h_stride, at == 0, 1, panels, to, stride);
+    }
+}
+
+static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *panel,
+                           uint32_t n_panels, const struct activations *x, uint32_t n_rows,
+                           float *out, uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    const uint32_t n_blocks = weights->cols / PACK_BLOCK;
+    struct slice slice;
+    tiles_configure(64, TILE_ROWS);
+    for (uint32_t at = 0; at < n_blocks; at += SLICE_BLOCKS) {
+        slice.blocks = n_blocks - at < SLICE_BLOCKS ? n_blocks - at : SLICE_BLOCKS;
+        for (uint32_t p = 0; p < n_panels; p += 2) {
+            uint32_t panels = n_panels - p > 1 ? 2 : 1;
+            for (uint32_t i = 0; i < slice.blocks; i++)
+                for (uint32_t q = 0; q < panels; q++) {
+                    const uint8_t *from = panel + (p + q) * weights->panel_bytes;
+                    struct block block = block_at(format, from, at + i);
+                    block_expand(&block, slice.tile[q][i]);
+                }
+            if (panels == 2)
+                slice_rows(&slice, x, at * PACK_BLOCK, n_rows, 2, out + p * PACK_ROWS, out_stride);
+            else
+                slice_rows(&slice, x, at * PACK_BLOCK, n_rows, 1, out + p * PACK_ROWS, out_stride);
+        }
+    }
+    TILES_RELEASE();
+}
+
+void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
+                 const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
+    const uint8_t *data = weights->panels + panel * weights->panel_bytes;
+    if (n_rows > TWINS_MAX) {
+        tiles_multiply(weights, data, n_panels, x, n_rows, out, out_stride);
+        return;
+    }
+    for (; n_panels > 0; data += 2 * weights->panel_bytes, out += 2 * PACK_ROWS) {
+        bool pair = n_panels > 1;
+        if (n_rows == 2 && pair)
+            twin_rows(weights, data, 2, x, 2, out, out_stride);
+        else if (n_rows == 2)
+            twin_rows(weights, data, 1, x, 2, out, out_stride);
+        else if (pair)
+            twin_rows(weights, data, 2, x, 1, out, out_stride);
+        else
+            twin_rows(weights, data, 1, x, 1, out, out_stride);
+        n_panels -= pair ? 2 : 1;
+    }
+}
+
+void bf16_round(const struct activations *x, uint32_t row) {
+    float *f = x->f + (size_t)row * x->stride;
+    uint16_t *h = x->h + (size_t)row * x->stride;
+    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7FFF);
+    for (uint32_t i = 0; i < x->stride; i += 16) {
+        __m512 value = _mm512_loadu_ps(f + i);
+        __m512i bits = _mm512_castps_si512(value), upper = _mm512_srli_epi32(bits, 16);
+        /* to nearest, ties to even; what is no number stays none */
+        __m512i near = _mm512_add_epi32(half, _mm512_and_si512(upper, one));
+        near = _mm512_srli_epi32(_mm512_add_epi32(bits, near), 16);
+        __mmask16 none = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+        near = _mm512_mask_or_epi32(near, none, upper, _mm512_set1_epi32(0x40));
+        _mm256_storeu_si256((__m256i *)(h + i), _mm512_cvtepi32_epi16(near));
+        _mm512_storeu_ps(f + i, _mm512_castsi512_ps(_mm512_slli_epi32(near, 16)));
+    }
+}
