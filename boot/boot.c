@@ -79,15 +79,6 @@ static void console_leave(void) {
     if (null > 2) close(null);
 }
 
-/* Kilobytes that could be had without swapping; 0: unknown. */
-static unsigned long memory_available_kb(void) {
-    static const char name[] = "MemAvailable:";
-    char text[512]; /* it is the third line */
-    if (sysfs_read("/proc/meminfo", text, sizeof text) < 0) return 0;
-    const char *line = strstr(text, name);
-    return line == NULL ? 0 : strtoul(line + sizeof name - 1, NULL, 10);
-}
-
 static void log_to_kernel(struct boot *boot) {
     /* Or the kernel drops all but ten lines in five seconds. */
     sysfs_write("/proc/sys/kernel/printk_devkmsg", "on\n");
@@ -97,7 +88,7 @@ static void log_to_kernel(struct boot *boot) {
         return;
     }
     log_open_kernel(fd, LOG_INFO);
-    log_event(LOG_INFO, "boot", "build=%s mem_available_kb=%lu", build_id(), memory_available_kb());
+    log_event(LOG_INFO, "boot", "build=%s", build_id());
 }
 
 static bool command_line_read(struct boot *boot, struct config *config, struct fault *fault) {
@@ -225,9 +216,9 @@ void boot_up(struct boot *boot, bool ready) {
         counter_clear();
         boot->counted = false; /* nothing is left to clear */
     }
-    log_event(LOG_INFO, "boot", "up=%s kernel_ms=%llu wick_ms=%llu mem_available_kb=%lu",
-              ready ? "ready" : "failed", (unsigned long long)(boot->started_ns / 1000000),
-              (unsigned long long)((now_ns - boot->started_ns) / 1000000), memory_available_kb());
+    log_event(LOG_INFO, "boot", "up=%s kernel_ms=%llu wick_ms=%llu", ready ? "ready" : "failed",
+              (unsigned long long)(boot->started_ns / 1000000),
+              (unsigned long long)((now_ns - boot->started_ns) / 1000000));
 }
 
 _Noreturn void boot_finish(struct boot *boot, enum power_end end) {

@@ -452,6 +452,7 @@ void server_ready(struct server *server) {
     char text[FRAME_LINE_MAX];
     snprintf(text, sizeof text, "%.*s", (int)line.length, line.bytes);
     sessions_tell(server, 120, text);
+    sessions_flush(server, clock_ns()); /* before the log, which may go to a slow console */
     log_event(LOG_INFO, "ready", "model=%s ctx=%u slots=%u backend=%s isa=%s ms=%llu",
               engine->model.geo.name, engine->ctx, server->config->slots, info->name, info->isa,
               (unsigned long long)((clock_ns() - server->opened_ns) / MS));
