@@ -27,7 +27,8 @@
  * carry two thirds of the divergence from exact evaluation (docs/ARCHITECTURE.md). */
 struct activations {
     float *f;       /* (rows, stride) */
-    uint16_t *h;    /* (rows, stride) f in bfloat16, NULL unless bf16_kinds */
+    uint16_t *h;    /* (rows / 16, stride / 32, 16, 32) f in bfloat16 as tiles take it, NULL unless
+                     * bf16_kinds */
     int8_t *q;      /* (planes, stride) */
     float *scale;   /* (planes, stride / 32) */
     int32_t *sum16; /* (planes, stride / 16): sums of q */

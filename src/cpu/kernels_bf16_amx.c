@@ -20,7 +20,7 @@
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
-    SLICE_BLOCKS = 16, /* of 32 columns: two panels of a slice fit the first cache */
+    SLICE_BLOCKS = 8,  /* of 32 columns: two panels of a slice take a third of a first cache */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
     UNIT_BLOCKS = 2,
     TILE_ROWS = 16,
@@ -140,10 +140,11 @@ struct slice {
 };
 
 /* Tile registers: C of rows 0 and 1 with panels 0 and 1 (0..3), A of rows (4, 5), B of panels (6,
- * 7). `rows` and `panels` are constants: 1 or 2. */
-ALWAYS void slice_multiply(const struct slice *slice, const uint16_t *h, size_t h_stride,
-                           bool first, int rows, int panels, float *out, size_t out_stride) {
-    float *below = out + TILE_ROWS * out_stride / sizeof(float);
+ * 7). `rows` and `panels` are constants: 1 or 2. `h` is the A tile of the first rows and of the
+ * slice's first block; the next rows' is `below` bytes away. */
+ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t below, bool first,
+                           int rows, int panels, float *out, size_t out_stride) {
+    float *second = out + TILE_ROWS * out_stride / sizeof(float);
     if (first) {
         TILE_ZERO(0);
         TILE_ZERO(1);
@@ -152,41 +153,41 @@ ALWAYS void slice_multiply(const struct slice *slice, const uint16_t *h, size_t 
     } else {
         TILE_LOAD(0, out, out_stride);
         if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
-        if (rows > 1) TILE_LOAD(2, below, out_stride);
-        if (rows > 1 && panels > 1) TILE_LOAD(3, below + PACK_ROWS, out_stride);
+        if (rows > 1) TILE_LOAD(2, second, out_stride);
+        if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
     }
-    for (uint32_t i = 0; i < slice->blocks; i++) {
-        const uint16_t *a = h + (size_t)i * PACK_BLOCK;
+    for (uint32_t i = 0; i < slice->blocks; i++, h += TILE_BYTES) {
         TILE_LOAD(6, slice->tile[0][i], 64);
-        TILE_LOAD(4, a, h_stride);
+        TILE_LOAD(4, h, 64);
         TILE_BF16(0, 4, 6);
         if (panels > 1) {
             TILE_LOAD(7, slice->tile[1][i], 64);
             TILE_BF16(1, 4, 7);
         }
         if (rows > 1) {
-            TILE_LOAD(5, (const uint8_t *)a + TILE_ROWS * h_stride, h_stride);
+            TILE_LOAD(5, h + below, 64);
             TILE_BF16(2, 5, 6);
             if (panels > 1) TILE_BF16(3, 5, 7);
         }
     }
     TILE_STORE(0, out, out_stride);
     if (panels > 1) TILE_STORE(1, out + PACK_ROWS, out_stride);
-    if (rows > 1) TILE_STORE(2, below, out_stride);
-    if (rows > 1 && panels > 1) TILE_STORE(3, below + PACK_ROWS, out_stride);
+    if (rows > 1) TILE_STORE(2, second, out_stride);
+    if (rows > 1 && panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
 }
 
-/* All rows of a slice with one or two panels. */
+/* All rows of a slice, whose first block is block `at`, with one or two panels. */
 ALWAYS void slice_rows(const struct slice *slice, const struct activations *x, uint32_t at,
                        uint32_t n_rows, int panels, float *out, uint32_t out_stride) {
-    const size_t h_stride = x->stride * sizeof *x->h, stride = out_stride * sizeof(float);
-    for (uint32_t row = 0; row < n_rows; row += 2 * TILE_ROWS) {
-        const uint16_t *h = x->h + (size_t)row * x->stride + at;
+    const size_t below = (size_t)x->stride / PACK_BLOCK * TILE_BYTES;
+    const size_t stride = out_stride * sizeof(float);
+    const uint8_t *h = (const uint8_t *)x->h + (size_t)at * TILE_BYTES;
+    for (uint32_t row = 0; row < n_rows; row += 2 * TILE_ROWS, h += 2 * below) {
         float *to = out + (size_t)row * out_stride;
         if (n_rows - row > TILE_ROWS)
-            slice_multiply(slice, h, h_stride, at == 0, 2, panels, to, stride);
+            slice_multiply(slice, h, below, at == 0, 2, panels, to, stride);
         else
-            slice_multiply(slice, h, h_stride, at == 0, 1, panels, to, stride);
+            slice_multiply(slice, h, below, at == 0, 1, panels, to, stride);
     }
 }
 
@@ -208,9 +209,9 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
                     block_expand(&block, slice.tile[q][i]);
                 }
             if (panels == 2)
-                slice_rows(&slice, x, at * PACK_BLOCK, n_rows, 2, out + p * PACK_ROWS, out_stride);
+                slice_rows(&slice, x, at, n_rows, 2, out + p * PACK_ROWS, out_stride);
             else
-                slice_rows(&slice, x, at * PACK_BLOCK, n_rows, 1, out + p * PACK_ROWS, out_stride);
+                slice_rows(&slice, x, at, n_rows, 1, out + p * PACK_ROWS, out_stride);
         }
     }
     TILES_RELEASE();
@@ -239,7 +240,8 @@ void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n
 
 void bf16_round(const struct activations *x, uint32_t row) {
     float *f = x->f + (size_t)row * x->stride;
-    uint16_t *h = x->h + (size_t)row * x->stride;
+    uint16_t *h =
+        x->h + row / TILE_ROWS * TILE_ROWS * (size_t)x->stride + row % TILE_ROWS * PACK_BLOCK;
     const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7FFF);
     for (uint32_t i = 0; i < x->stride; i += 16) {
         __m512 value = _mm512_loadu_ps(f + i);
@@ -249,7 +251,8 @@ void bf16_round(const struct activations *x, uint32_t row) {
         near = _mm512_srli_epi32(_mm512_add_epi32(bits, near), 16);
         __mmask16 none = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
         near = _mm512_mask_or_epi32(near, none, upper, _mm512_set1_epi32(0x40));
-        _mm256_storeu_si256((__m256i *)(h + i), _mm512_cvtepi32_epi16(near));
+        uint16_t *tile = h + i / PACK_BLOCK * (TILE_BYTES / sizeof *h) + i % PACK_BLOCK;
+        _mm256_storeu_si256((__m256i *)tile, _mm512_cvtepi32_epi16(near));
         _mm512_storeu_ps(f + i, _mm512_castsi512_ps(_mm512_slli_epi32(near, 16)));
     }
 }
