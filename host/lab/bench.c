@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "lab/bandwidth.h"
 #include "lab/batch.h"
 #include "lab/feed.h"
+#include "lab/roofline.h"
 #include "lab/session.h"
 #include "lab/sweep.h"
 #include "show/progress.h"
@@ -22,6 +22,7 @@ enum {
 /* What one round measures, and what all rounds come to. */
 struct figures {
     double read_bytes_per_s;
+    double peak_ops_per_s; /* 0: not known */
     double prompt_tokens_per_s;
     double decode_tokens_per_s;
 };
@@ -35,7 +36,8 @@ struct profile {
 struct bench {
     struct session session;
     struct profile decode_profile, prompt_profile;
-    struct bandwidth *bandwidth; /* NULL: config.bandwidth is told, or nothing known */
+    struct roofline *roofline; /* NULL: config.bandwidth is told, or nothing known */
+    const struct peak *peak;   /* NULL: not known */
     uint32_t prompt_tokens, decode_tokens, rounds;
     struct figures round[ROUNDS_MAX];
 };
@@ -72,11 +74,16 @@ static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, doub
 /* The bytes per second that figures are compared with, measured or told; 0: not known. */
 static double read_rate(struct bench *bench) {
     double best = (double)bench->session.config.bandwidth;
-    for (int pass = 0; pass < PASSES && bench->bandwidth != NULL; pass++) {
-        double rate = bandwidth_measure(bench->bandwidth);
+    for (int pass = 0; pass < PASSES && bench->roofline != NULL; pass++) {
+        double rate = roofline_read(bench->roofline);
         if (rate > best) best = rate;
     }
     return best;
+}
+
+static double peak_rate(struct bench *bench) {
+    if (bench->roofline == NULL || bench->peak == NULL) return 0;
+    return roofline_multiply(bench->roofline, bench->peak);
 }
 
 static bool decode_measure(struct bench *bench, double *tokens_per_s, struct fault *fault) {
@@ -97,6 +104,7 @@ static bool measure(struct bench *bench, struct fault *fault) {
         struct figures *f = &bench->round[i];
         progress_tell(&progress, i, bench->rounds);
         f->read_bytes_per_s = read_rate(bench);
+        f->peak_ops_per_s = peak_rate(bench);
         if (!decode_measure(bench, &f->decode_tokens_per_s, fault) ||
             !feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s,
                        &bench->prompt_profile, fault))
@@ -132,7 +140,17 @@ static void print_table(const struct bench *bench, const struct figures *m, doub
            bytes / 1e6, rate / 1e9);
     if (known) printf(" %11.1f%%", 100 * rate / m->read_bytes_per_s);
     printf("\n");
-    printf("%-10s %8u %12.1f\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
+    printf("%-10s %8u %12.1f\n\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
+    double ops = feed_ops_per_token(&bench->session);
+    printf("%-10s %21s %14s %10s %12s\n", "", "", "Gop/token", "Top/s", "of peak");
+    if (m->peak_ops_per_s > 0)
+        printf("%-10s %21s %14s %10.3f %12s\n", "peak", bench->peak->name, "",
+               m->peak_ops_per_s / 1e12, "");
+    printf("%-10s %21s %14.3f %10.3f", "prompt", "", ops / 1e9,
+           m->prompt_tokens_per_s * ops / 1e12);
+    if (m->peak_ops_per_s > 0)
+        printf(" %11.1f%%", 100 * m->prompt_tokens_per_s * ops / m->peak_ops_per_s);
+    printf("\n");
 }
 
 static uint64_t profile_total(const struct profile *profile) {
@@ -169,12 +187,14 @@ static void print_json(const struct bench *bench, const struct figures *m, doubl
            "\"load_s\":%.3f,\"batch\":%u,\"depth\":%u,"
            "\"rounds\":%u,\"read_bytes_per_s\":%.0f,\"decode_tokens\":%u,"
            "\"decode_tokens_per_s\":%.3f,\"bytes_per_token\":%.0f,\"of_read_bandwidth\":%.4f,"
-           "\"prompt_tokens\":%u,\"prompt_tokens_per_s\":%.3f}\n",
+           "\"prompt_tokens\":%u,\"prompt_tokens_per_s\":%.3f,\"ops_per_token\":%.0f,"
+           "\"peak_ops_per_s\":%.0f}\n",
            engine->model.geo.quantisation, info->isa, info->device,
            (unsigned long long)info->weight_bytes, (double)bench->session.load_ns * 1e-9,
            config->batch, config->depth, bench->rounds, read, bench->decode_tokens,
            m->decode_tokens_per_s, bytes, read > 0 ? m->decode_tokens_per_s * bytes / read : 0,
-           bench->prompt_tokens, m->prompt_tokens_per_s);
+           bench->prompt_tokens, m->prompt_tokens_per_s, feed_ops_per_token(&bench->session),
+           m->peak_ops_per_s);
 }
 
 /* What was asked for, cut to the context. */
@@ -197,11 +217,19 @@ static bool choose(struct bench *bench, struct fault *fault) {
 }
 
 /* What the processors read says nothing about a GPU. */
-static bool bandwidth_choose(struct bench *bench, const struct config *config,
-                             struct fault *fault) {
+static bool roofline_choose(struct bench *bench, const struct config *config, struct fault *fault) {
     if (config->bandwidth != 0 || strcmp(config->backend, "cuda") == 0) return true;
-    bench->bandwidth = bandwidth_open(session_threads(config), BUFFER_BYTES, fault);
-    return bench->bandwidth != NULL;
+    bench->roofline = roofline_open(session_threads(config), BUFFER_BYTES, fault);
+    return bench->roofline != NULL;
+}
+
+/* By the matrices that most of the work is in. */
+static const struct peak *peak_find(const struct engine *engine) {
+    const char *isa = engine->backend->info.isa;
+    enum pack_kind kind = pack_kind_of(engine->model.layer[0].gate.type);
+    bool amx = strcmp(isa, cpu_kernels_amx.name) == 0;
+    const struct packed_matrix like = {.kind = kind};
+    return peak_of(isa, kernels_input(amx ? &cpu_kernels_amx : &cpu_kernels_avx512, &like));
 }
 
 int bench_run(const struct config *config) {
@@ -210,20 +238,22 @@ int bench_run(const struct config *config) {
     struct fault fault;
     own = *config;
     if (own.slots < own.batch) own.slots = own.batch;
-    if (!bandwidth_choose(&bench, &own, &fault) ||
+    if (!roofline_choose(&bench, &own, &fault) ||
         !session_open(&bench.session, &own, false, &fault) || !choose(&bench, &fault))
         return session_fail(&fault);
-    if (bench.session.engine.cuda && bench.bandwidth != NULL) {
-        bandwidth_close(bench.bandwidth);
-        bench.bandwidth = NULL;
+    if (bench.session.engine.cuda && bench.roofline != NULL) {
+        roofline_close(bench.roofline);
+        bench.roofline = NULL;
     }
     if (strcmp(config->sweep, "none") != 0) {
         bool fine = sweep_run(&bench.session, read_rate(&bench), &fault);
         return fine ? 0 : session_fail(&fault);
     }
+    bench.peak = peak_find(&bench.session.engine);
     if (!measure(&bench, &fault)) return session_fail(&fault);
     struct figures medians = {
         .read_bytes_per_s = median(&bench, offsetof(struct figures, read_bytes_per_s)),
+        .peak_ops_per_s = median(&bench, offsetof(struct figures, peak_ops_per_s)),
         .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),
         .decode_tokens_per_s = median(&bench, offsetof(struct figures, decode_tokens_per_s)),
     };
@@ -234,7 +264,7 @@ int bench_run(const struct config *config) {
     else
         print_table(&bench, &medians, bytes);
     if (bench.session.config.phases && !bench.session.config.json) print_phases(&bench);
-    if (bench.bandwidth != NULL) bandwidth_close(bench.bandwidth);
+    if (bench.roofline != NULL) roofline_close(bench.roofline);
     session_close(&bench.session);
     return 0;
 }

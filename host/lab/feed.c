@@ -37,3 +37,16 @@ double feed_bytes_per_token(const struct session *session, double depth, double 
     double kv_per_token = (double)info->kv_bytes / info->n_pages / KV_PAGE_TOKENS;
     return weights / sequences + kv_per_token * depth;
 }
+
+double feed_ops_per_token(const struct session *session) {
+    const struct model *model = &session->engine.model;
+    double products = 0;
+    for (uint32_t i = 0; i < model->geo.n_layers; i++) {
+        const struct model_layer *l = &model->layer[i];
+        const struct model_tensor *matrix[] = {&l->q,    &l->k,  &l->v,   &l->attn_out,
+                                               &l->gate, &l->up, &l->down};
+        for (size_t m = 0; m < sizeof matrix / sizeof matrix[0]; m++)
+            products += (double)matrix[m]->rows * matrix[m]->cols;
+    }
+    return 2 * products;
+}

@@ -23,4 +23,8 @@ bool feed_tokens(struct session *session, uint32_t count, bool one_by_one, doubl
  * shared by the sequences of a step, and the KV cache of `depth` tokens. */
 double feed_bytes_per_token(const struct session *session, double depth, double sequences);
 
+/* Multiplications and additions with weights for a token of a prompt; its last token's head and
+ * attention not counted. */
+double feed_ops_per_token(const struct session *session);
+
 #endif

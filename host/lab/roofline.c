@@ -1,4 +1,4 @@
-#include "lab/bandwidth.h"
+#include "lab/roofline.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -11,35 +11,43 @@
 
 enum { ITEM_BYTES = 256 << 10 }; /* claimed at a time */
 
-struct bandwidth {
+struct roofline {
     struct arena arena;
     struct team *team;
     uint8_t *buffer;
     uint32_t items;
     const struct cpu_kernels *kernels;
     float sums[TEAM_THREADS_MAX]; /* so that the reads are needed */
+    const struct peak *peak;
+    double operations[TEAM_THREADS_MAX];
 };
 
 static void work_touch(void *context, uint32_t member, uint32_t first, uint32_t count) {
     (void)member;
-    struct bandwidth *b = context;
+    struct roofline *b = context;
     memset(b->buffer + (size_t)first * ITEM_BYTES, 1, (size_t)count * ITEM_BYTES);
 }
 
 static void work_read(void *context, uint32_t member, uint32_t first, uint32_t count) {
-    struct bandwidth *b = context;
+    struct roofline *b = context;
     b->sums[member] +=
         b->kernels->read(b->buffer + (size_t)first * ITEM_BYTES, (size_t)count * ITEM_BYTES);
 }
 
+static void work_multiply(void *context, uint32_t member, uint32_t first, uint32_t count) {
+    (void)first;
+    struct roofline *b = context;
+    for (uint32_t i = 0; i < count; i++) b->operations[member] += b->peak->run();
+}
+
 /* The arena holds the buffer and the team's stacks. */
-static void bandwidth_carve(struct bandwidth *b, uint32_t threads) {
+static void roofline_carve(struct roofline *b, uint32_t threads) {
     b->buffer = arena_take(&b->arena, (size_t)b->items * ITEM_BYTES, ARENA_PAGE);
     b->team = team_carve(threads, &b->arena);
 }
 
-struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault *fault) {
-    struct bandwidth *b = calloc(1, sizeof *b);
+struct roofline *roofline_open(uint32_t threads, uint64_t bytes, struct fault *fault) {
+    struct roofline *b = calloc(1, sizeof *b);
     if (b != NULL) b->kernels = isa_choose("auto", fault);
     if (b == NULL || b->kernels == NULL) {
         fault_set(fault, FAULT_INSUFFICIENT_RESOURCES, "out of memory");
@@ -47,13 +55,13 @@ struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault 
     }
     b->items = (uint32_t)(bytes / ITEM_BYTES);
     arena_measure(&b->arena);
-    bandwidth_carve(b, threads);
+    roofline_carve(b, threads);
     size_t needed = b->arena.used;
     if (!arena_map(&b->arena, needed, fault)) {
         free(b);
         return NULL;
     }
-    bandwidth_carve(b, threads);
+    roofline_carve(b, threads);
     cpu_set_t allowed;
     sched_getaffinity(0, sizeof allowed, &allowed);
     bool started = team_start(b->team, fault);
@@ -66,14 +74,27 @@ struct bandwidth *bandwidth_open(uint32_t threads, uint64_t bytes, struct fault 
     return b;
 }
 
-double bandwidth_measure(struct bandwidth *b) {
+double roofline_read(struct roofline *b) {
     uint64_t start_ns = clock_ns();
     team_run(b->team, work_read, b, b->items, 1);
     uint64_t took_ns = clock_ns() - start_ns;
     return (double)b->items * ITEM_BYTES / ((double)took_ns * 1e-9);
 }
 
-void bandwidth_close(struct bandwidth *b) {
+double roofline_multiply(struct roofline *b, const struct peak *peak) {
+    enum { ITEMS = 16 }; /* a thread */
+    uint32_t threads = team_threads(b->team);
+    double done = 0;
+    b->peak = peak;
+    memset(b->operations, 0, sizeof b->operations);
+    uint64_t start_ns = clock_ns();
+    team_run(b->team, work_multiply, b, threads * ITEMS, 1);
+    uint64_t took_ns = clock_ns() - start_ns;
+    for (uint32_t i = 0; i < threads; i++) done += b->operations[i];
+    return done / ((double)took_ns * 1e-9);
+}
+
+void roofline_close(struct roofline *b) {
     team_stop(b->team);
     free(b); /* the mapping lives as long as the process */
 }
