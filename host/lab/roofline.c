@@ -48,11 +48,11 @@ static void roofline_carve(struct roofline *b, uint32_t threads) {
 
 struct roofline *roofline_open(uint32_t threads, uint64_t bytes, struct fault *fault) {
     struct roofline *b = calloc(1, sizeof *b);
-    if (b != NULL) b->kernels = isa_choose("auto", fault);
-    if (b == NULL || b->kernels == NULL) {
+    if (b == NULL) {
         fault_set(fault, FAULT_INSUFFICIENT_RESOURCES, "out of memory");
         return NULL;
     }
+    b->kernels = isa_choose("auto", fault); /* one of them always works */
     b->items = (uint32_t)(bytes / ITEM_BYTES);
     arena_measure(&b->arena);
     roofline_carve(b, threads);

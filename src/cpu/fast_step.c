@@ -112,7 +112,8 @@ static void phase_qkv(struct fast *f, uint32_t member, uint32_t item) {
                  {&layer->k, layer->k_bias, f->k, f->width.kv_pad},
                  {&layer->v, layer->v_bias, f->v, f->width.kv_pad}},
       *part = parts;
-    for (; item >= step_groups(f, part->weights); part++) item -= step_groups(f, part->weights);
+    while (part < parts + 2 && item >= step_groups(f, part->weights))
+        item -= step_groups(f, (part++)->weights);
     struct panels panels = step_panels_of(f, part->weights, item);
     uint32_t at = panels.first * PACK_ROWS;
     f->kernels->matmul(part->weights, panels.first, panels.n, &f->norm, f->step.batch->n_rows,
