@@ -44,17 +44,19 @@ def fail_once(name):
         with s.connect() as c, s.connect() as other:
             c.send(gen_line(PROMPT, 1, max_tokens=50, temperature=0, ignore_eos=1))
             c.send(gen_line(PROMPT, 2, max_tokens=50, temperature=0, ignore_eos=1))
-            ends, worst, stop = [], 0.0, time.monotonic() + PATIENCE_S
+            ends, took, stop = [], [], time.monotonic() + PATIENCE_S
             reader = threading.Thread(target=lambda: ends.extend([c.rest(1)[-1], c.rest(2)[-1]]))
             reader.start()
             while reader.is_alive() and time.monotonic() < stop:
                 begin = time.monotonic()
                 check_equal(other.ask("PING")[-1].code, 200)
-                worst = max(worst, time.monotonic() - begin)
+                took.append(time.monotonic() - begin)
                 time.sleep(0.05)
             codes = {r.code for r in ends}
             check(codes in ({512}, {513}), name, ends)
-            check(worst < 1, f"PING took {worst:.2f} s")
+            # A main loop that waits for the driver would wait for all of hang_ms. A busy machine
+            # may delay one answer, not most of them.
+            check(max(took) < 3 and sorted(took)[len(took) // 2] < 0.25, "PING took", took)
         reason = told(s, pattern)
         with s.connect() as c:
             c.send("SHUTDOWN")

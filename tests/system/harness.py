@@ -148,9 +148,9 @@ class Server:
                 break
             try:
                 with self.connect() as c:
-                    if c.health()["status"] in ("ready", "busy"):
+                    if c.health().get("status") in ("ready", "busy"):
                         return self
-            except OSError:
+            except (OSError, EOFError):  # not yet; or a worker that just ends to start anew
                 pass
             time.sleep(0.02)
         raise AssertionError(f"wick is not ready after {seconds} s (exit {self.process.poll()}): "
