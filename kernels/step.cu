@@ -201,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(256) top_slice(const __grid_constan
         logit[i] = x;
         key[i] = logit_key(x, first + i);
     }
-    __syncthreads();
+    // A thread sums the logits that it has read; the barriers of that are the keys' as well.
     const uint64_t at = (uint64_t)row * a.slices + slice;
     slice_sum(logit, count, parts, a.part + 2 * at);
     uint64_t *out = a.key + at * GPU_TOP_MAX;
@@ -265,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(32) top_merge(const __grid_constant
 // --- finish -------------------------------------------------------------------------------------
 
 extern "C" __global__ void __launch_bounds__(1) finish(const __grid_constant__ gpu_finish a) {
-    __threadfence_system();
+    // Release: what this thread knows to be written, by the kernels before it, is seen before this.
     asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(a.flag)),
                  "r"(a.step->ticket)
                  : "memory");

@@ -48,6 +48,7 @@ one() {
 # PTX is committed, with the sums of what it was made from: whoever changes one without `make ptx`
 # is told so here. Who has the same compiler makes and assembles one module, another every day;
 # `make ptx-check` does all of them.
+one flag_of_a_step_is_released grep -q 'st\.release\.sys\.global\.u32' kernels/step.ptx
 one ptx_is_of_these_sources kernels/check.sh sums_check
 check=ptx_is_what_nvcc_makes_and_spills_nothing
 NVCC=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)

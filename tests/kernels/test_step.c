@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/kernels.h"
 #include "cuda/repack.h"
 #include "device.h"
 #include "kernels/kv.h"
@@ -283,6 +284,21 @@ static void add_adds_to_what_is_there_and_nowhere_else(void) {
     }
 }
 
+/* silu(gate) * up as the CPU computes it, 16 at a time. */
+static const float *silu_cpu(const float *gate, const float *up, uint32_t n) {
+    _Alignas(64) float in[2][16], out[16];
+    float *all = rig_host(n * sizeof *all);
+    for (uint32_t at = 0; at < n; at += 16) {
+        const uint32_t left = n - at < 16 ? n - at : 16;
+        memset(in, 0, sizeof in);
+        memcpy(in[0], gate + at, left * sizeof *gate);
+        memcpy(in[1], up + at, left * sizeof *up);
+        cpu_kernels_avx2.silu_mul(in[0], in[1], out);
+        memcpy(all + at, out, left * sizeof *out);
+    }
+    return all;
+}
+
 static void swiglu_multiplies_up_by_silu_of_gate(void) {
     static const enum quant_type types[] = {QUANT_Q8_0, QUANT_BF16};
     for (uint32_t i = 0; i < 4; i++) {
@@ -304,6 +320,8 @@ static void swiglu_multiplies_up_by_silu_of_gate(void) {
         bits_check("gate", rig_get(args.tap[0], ROWS * stride * 4), g, n, stride);
         bits_check("up", rig_get(args.tap[1], ROWS * stride * 4), u, n, stride);
         const float *got = rig_get(args.out[0], ROWS * stride * sizeof *got);
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            bits_check("not the CPU's bits", got, silu_cpu(g, u, ROWS * n), n, stride);
         for (uint32_t k = 0; k < ROWS * n; k++) {
             double exact = (double)g[k] / (1 + exp(-(double)g[k])) * (double)u[k];
             double is = (double)got[k / n * stride + k % n];

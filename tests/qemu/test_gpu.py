@@ -54,9 +54,10 @@ def image():
                               NVIDIA=driver, NVIDIA_MODULES="no")
 
 
-def appliance(**environment):
+def appliance(*settings, **environment):
     words = [f"{name}={value}" for name, value in {**CALM, **environment}.items()]
-    return Machine(*words, *(f".{s}" for s in SETTINGS), model=once(model), image_of=once(image))
+    return Machine(*words, *(f".{s}" for s in (*SETTINGS, *settings)), model=once(model),
+                   image_of=once(image))
 
 
 def tokens(client):
@@ -64,7 +65,7 @@ def tokens(client):
 
 
 @test(TEST_S)
-def the_appliance_computes_on_the_gpu_what_a_process_does():
+def the_appliance_computes_on_the_gpu_what_a_process_does_and_reboots_when_it_fails():
     standin()
     for name, value in CALM.items():
         os.environ[name] = value
@@ -74,7 +75,8 @@ def the_appliance_computes_on_the_gpu_what_a_process_does():
         with server.connect() as c:
             want = tokens(c)
     check_equal(len(want), JOB["max_tokens"])
-    with appliance() as there:
+    # Six steps are what the texts take, and one at boot.
+    with appliance("on_gpu_fault=restart", WICK_PTX_FAULT="cuGraphLaunch#12=error:719") as there:
         there.hvc.timeout = ANSWER_S
         there.wait_ready()
         check_equal(there.ready.fields["isa"], "sm_80")
@@ -83,8 +85,9 @@ def the_appliance_computes_on_the_gpu_what_a_process_does():
         with there.connect() as c:
             c.timeout = ANSWER_S
             check_equal(tokens(c), want)
-        there.hvc.ask("SHUTDOWN")
-        there.check_end(0, "guest-shutdown")
+        lost = there.hvc.gen(PROMPT, tag=2, max_tokens=40, temperature=0, ignore_eos=1)
+        check_equal(lost.end.code, 513, lost.end)
+        there.check_end(0, "guest-reset")
         return f"ready after {there.ready_s:.1f} s"
 
 
