@@ -1,7 +1,10 @@
 #include "cpu/cpu.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/panic.h"
 #include "cpu/exact.h"
@@ -22,9 +25,25 @@ struct backend *cpu_carve(const char *isa, const struct model *model,
     return fast_carve(kernels, model, limits, arena);
 }
 
+/* Processors' worth of time that the control group grants, rounded up; 0: no limit is known. The
+ * file has "QUOTA PERIOD", or "max PERIOD"; inside a container it is the container's own. */
+static uint32_t cpu_quota(void) {
+    char text[64];
+    int fd = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    char *rest;
+    unsigned long quota = strtoul(text, &rest, 10), period = strtoul(rest, NULL, 10);
+    return quota == 0 || period == 0 ? 0 : (uint32_t)((quota + period - 1) / period);
+}
+
 uint32_t cpu_count(void) {
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-    int count = CPU_COUNT(&allowed);
-    return count < 1 ? 1 : count > TEAM_THREADS_MAX ? TEAM_THREADS_MAX : (uint32_t)count;
+    uint32_t count = (uint32_t)CPU_COUNT(&allowed), quota = cpu_quota();
+    if (quota > 0 && quota < count) count = quota;
+    return count < 1 ? 1 : count > TEAM_THREADS_MAX ? TEAM_THREADS_MAX : count;
 }

@@ -15,7 +15,7 @@ bool cpu_check(const char *isa, struct fault *fault);
 struct backend *cpu_carve(const char *isa, const struct model *model,
                           const struct backend_limits *limits, struct arena *arena);
 
-/* Processors this process may run on. */
+/* Processors this process may run on: of its affinity mask, at most its control group's quota. */
 uint32_t cpu_count(void);
 
 #endif

@@ -158,6 +158,23 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 
 @test()
+def threads_are_as_many_as_the_control_group_grants():
+    if os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2:
+        raise Skip("a control group of one processor needs root and two processors")
+    for quota, threads in (("100000 100000", 1), ("110000 100000", 2), ("max 100000", None)):
+        words = [need(options.lab), "bench", need(options.model), "repeat=1", "decode_tokens=2",
+                 "prompt_tokens=2", "bandwidth=1", "json=1"]
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && "
+             f"echo {quota} >/sys/fs/cgroup/cpu.max && exec \"$@\"", "sh", *words],
+            capture_output=True, text=True, timeout=60)
+        if "mount" in done.stderr:
+            raise Skip(done.stderr)
+        told = json.loads(done.stdout)["device"]
+        check(f", {threads or len(os.sched_getaffinity(0))} threads" in told, quota, told)
+
+
+@test()
 def completion_of_wick_and_of_wick_lab_comes_from_their_keys():
     def complete(*words):
         program = words[0]
