@@ -48,7 +48,7 @@ LDLIBS  += $(BEARSSL)
 
 # Rooms that wait more than they compute are compiled for size.
 COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/% boot/% \
-         src/secret/% src/gguf/gguf%.c src/engine/engine.c src/engine/plan.c \
+         src/secret/% src/gguf/gguf%.c src/engine/engine.c src/engine/pin.c src/engine/plan.c \
          src/engine/scheduler.c src/engine/job.c src/engine/kv_pages.c src/token/vocab_load.c \
          src/token/presplit.c src/token/special.c
 speed = $(if $(filter $(COLD),$(1)),-Os,-O2)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "base/build_id.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/privilege.h"
 #include "boot/consoles.h"
 #include "boot/counter.h"
 #include "boot/crash.h"
@@ -219,6 +221,12 @@ void boot_up(struct boot *boot, bool ready) {
     log_event(LOG_INFO, "boot", "up=%s kernel_ms=%llu wick_ms=%llu", ready ? "ready" : "failed",
               (unsigned long long)(boot->started_ns / 1000000),
               (unsigned long long)((now_ns - boot->started_ns) / 1000000));
+}
+
+uint64_t boot_privileges(const struct boot *boot) {
+    uint64_t kept = PRIVILEGE(CAP_SYS_BOOT) | PRIVILEGE(CAP_SYSLOG);
+    if (boot->net.plan.way == IP_DHCP) kept |= PRIVILEGE(CAP_NET_ADMIN);
+    return kept;
 }
 
 _Noreturn void boot_finish(struct boot *boot, enum power_end end) {

@@ -45,6 +45,10 @@ bool boot_start(struct boot *boot, struct config *config, struct fault *fault);
  * stays until an orderly end. */
 void boot_up(struct boot *boot, bool ready);
 
+/* Capabilities (base/privilege.h) that PID 1 uses until the end: to restart the machine, to read
+ * the kernel's log, and to set the address of a lease. */
+uint64_t boot_privileges(const struct boot *boot);
+
 /* The end of the machine, as it was asked for. */
 _Noreturn void boot_finish(struct boot *boot, enum power_end end);
 

@@ -10,6 +10,7 @@
 #include "base/build_id.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "base/privilege.h"
 #include "base/sandbox.h"
 #include "boot/boot.h"
 #include "engine/engine.h"
@@ -77,10 +78,16 @@ static bool prepare(struct wick *wick, struct fault *fault) {
     return engine_map(&wick->engine, &wick->config, fault) && plan_and_carve(wick, fault);
 }
 
-/* From here on nothing is asked of the kernel but what serving needs, and what a driver needs. */
+/* From here on nothing is asked of the kernel but what serving needs, and what a driver needs: that
+ * one opens files whenever it likes. */
 static bool confine(struct wick *wick, uint32_t role, struct fault *fault) {
-    if (foreign_started(&wick->gpu.foreign)) role |= SANDBOX_DRIVER;
-    return !sandbox_supported() || sandbox_enter(role, fault);
+    if (!sandbox_supported()) return true;
+    bool driver = foreign_started(&wick->gpu.foreign);
+    bool init = role == SANDBOX_INIT;
+    uint64_t kept = init ? boot_privileges(&wick->boot) : 0;
+    if (driver) role |= SANDBOX_DRIVER;
+    return (driver || privilege_hide_files(fault)) && privilege_keep(kept, fault) &&
+           sandbox_enter(role, fault);
 }
 
 /* A plain process: what fails ends it. */

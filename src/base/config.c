@@ -20,6 +20,9 @@ const struct config_key config_keys[] = {
     /* clang-format off */
     {"model", CONFIG_TEXT, "FILE", NULL, "GGUF file to load",
      ENGINE | CONFIG_INSPECT | CONFIG_TOKENIZE, AT_BARE(model), 1, 0},
+    {"sha256", CONFIG_TEXT, "HEX|show", NULL,
+     "digest that the model must have; INFO tells it; loading takes one more pass over the file",
+     SERVER, AT(sha256), 1, 0},
     {"backend", CONFIG_CHOICE_TEXT, "auto|cpu|cuda", "auto",
      "what computes; auto: an NVIDIA GPU if one can be used", ENGINE, AT(backend), 0, 0},
     {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512|amx", "auto",

@@ -49,6 +49,7 @@ enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 struct config {
     /* engine */
     const char *model;
+    const char *sha256;  /* of the model, as hex; "show": of whatever it is */
     const char *backend; /* "auto", "cpu", "cuda" */
     const char *isa;     /* "auto", "exact", "sse2", "avx2", "avx512" */
     uint32_t threads;    /* 0: one for each processor of the affinity mask */

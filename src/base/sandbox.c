@@ -2,11 +2,17 @@
 
 #include <asm/unistd.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "base/filter.h"
+#include "base/log.h"
 #include "base/panic.h"
+#include "base/privilege.h"
+
+static bool driver_expected; /* found from every thread; set before there are any */
 
 bool sandbox_supported(void) {
 #ifdef __SANITIZE_ADDRESS__
@@ -18,17 +24,18 @@ bool sandbox_supported(void) {
 
 static const uint32_t fcntl_commands[] = {F_GETFL, F_SETFL, F_GETFD};
 
-/* A call that serving needs; a new feature adds its own here. With `second`, only with one of these
- * as its second argument. */
+/* A call that serving needs; a new feature adds its own here. With `values`, only with one of these
+ * as that argument. */
 struct sandbox_call {
     uint32_t number;
     const char *reason; /* documentation that stays beside the number */
-    const uint32_t *second;
-    uint32_t n_second;
+    unsigned argument;
+    const uint32_t *values;
+    uint32_t n_values;
 };
 
-#define ANY NULL, 0
-#define ONLY(list) list, sizeof(list) / sizeof(list)[0]
+#define ANY 0, NULL, 0
+#define ONLY(argument, list) argument, list, sizeof(list) / sizeof(list)[0]
 
 static const struct sandbox_call calls[] = {
     {__NR_futex, "the team sleeps between steps", ANY},
@@ -40,7 +47,7 @@ static const struct sandbox_call calls[] = {
     {__NR_setsockopt, "TCP_NODELAY and keepalive of a new client", ANY},
     {__NR_shutdown, "a client is sent away", ANY},
     {__NR_close, "a client goes", ANY},
-    {__NR_fcntl, "stdio is made blocking again at the end", ONLY(fcntl_commands)},
+    {__NR_fcntl, "stdio is made blocking again at the end", ONLY(1, fcntl_commands)},
     {__NR_clock_gettime, "time, where the vDSO cannot tell it", ANY},
     {__NR_sched_yield, "a waiting member of the team lets others go first", ANY},
     {__NR_restart_syscall, "the kernel resumes an interrupted wait", ANY},
@@ -63,9 +70,32 @@ static const struct sandbox_call init_calls[] = {
     {__NR_reboot, "SHUTDOWN, REBOOT, a bug", ANY},
 };
 
+/* Of a thread that only computes: what a panic and a crash need is all that it may say. */
+static const struct sandbox_call compute_calls[] = {
+    {__NR_futex, "members sleep between steps", ANY},
+    {__NR_clock_gettime, "time, where the vDSO cannot tell it", ANY},
+    {__NR_restart_syscall, "the kernel resumes an interrupted wait", ANY},
+    {__NR_rt_sigreturn, "a signal handler returns", ANY},
+    {__NR_rt_sigprocmask, "abort() and the end of a thread", ANY},
+    {__NR_rt_sigaction, "a crash ends as the signal that it is", ANY},
+    {__NR_getpid, "abort()", ANY},
+    {__NR_gettid, "abort()", ANY},
+    {__NR_tkill, "abort()", ANY},
+    {__NR_tgkill, "abort()", ANY},
+    {__NR_exit, "a thread ends", ANY},
+    {__NR_exit_group, "the process ends", ANY},
+};
+
+static const struct sandbox_call compute_init_calls[] = {
+    {__NR_sync, "before the machine restarts after a crash", ANY},
+    {__NR_reboot, "a crash, with on_fault=reboot", ANY},
+};
+
 enum {
     N_CALLS = sizeof calls / sizeof calls[0],
     N_INIT_CALLS = sizeof init_calls / sizeof init_calls[0],
+    N_COMPUTE_CALLS = sizeof compute_calls / sizeof compute_calls[0],
+    N_COMPUTE_INIT_CALLS = sizeof compute_init_calls / sizeof compute_init_calls[0],
     /* Architecture and number: 4. Whose code it is: 7. A call: compare and allow; the one with a
      * list also: load, a comparison for each value, kill. The end: kill. */
     PROGRAM_MAX = 4 + 7 + 2 * (N_CALLS + N_INIT_CALLS) + 2 +
@@ -73,26 +103,36 @@ enum {
 };
 _Static_assert((int)PROGRAM_MAX <= (int)FILTER_CODE_MAX, "the table fits in a filter");
 
+_Static_assert((int)N_COMPUTE_CALLS <= (int)N_CALLS &&
+                   (int)N_COMPUTE_INIT_CALLS <= (int)N_INIT_CALLS,
+               "the shorter table fits too");
+
 /* The call's number is loaded, before and after. */
 static void call_allow(struct filter *filter, const struct sandbox_call *call) {
     wick_assert(call->reason != NULL);
-    if (call->second == NULL) {
+    if (call->values == NULL) {
         filter_equal(filter, call->number, 0, 1);
         filter_return(filter, SECCOMP_RET_ALLOW);
         return;
     }
-    filter_equal(filter, call->number, 0, call->n_second + 3);
-    /* The low half: the kernel takes ioctl requests and fcntl commands as 32-bit numbers. */
-    filter_load_argument(filter, 1);
-    for (uint32_t i = 0; i < call->n_second; i++) {
-        filter_equal(filter, call->second[i], call->n_second - i, 0);
+    filter_equal(filter, call->number, 0, call->n_values + 3);
+    /* The low half: the kernel takes descriptors, ioctl requests and fcntl commands as 32-bit
+     * numbers. */
+    filter_load_argument(filter, call->argument);
+    for (uint32_t i = 0; i < call->n_values; i++) {
+        filter_equal(filter, call->values[i], call->n_values - i, 0);
     }
     filter_return(filter, SECCOMP_RET_KILL_PROCESS);
     filter_return(filter, SECCOMP_RET_ALLOW);
 }
 
+static void calls_allow(struct filter *filter, const struct sandbox_call *list, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) call_allow(filter, &list[i]);
+}
+
 bool sandbox_enter(uint32_t role, struct fault *fault) {
     wick_assert((role & ~(uint32_t)(SANDBOX_INIT | SANDBOX_DRIVER)) == 0);
+    wick_assert(driver_expected || (role & SANDBOX_DRIVER) == 0);
     struct filter filter;
     filter_begin(&filter);
     if ((role & SANDBOX_DRIVER) != 0) {
@@ -100,9 +140,28 @@ bool sandbox_enter(uint32_t role, struct fault *fault) {
         filter_return(&filter, SECCOMP_RET_ALLOW); /* its own fence stays (cuda/fence.c) */
         filter_load_number(&filter);
     }
-    for (uint32_t i = 0; i < N_CALLS; i++) call_allow(&filter, &calls[i]);
-    uint32_t n_init = (role & SANDBOX_INIT) != 0 ? N_INIT_CALLS : 0;
-    for (uint32_t i = 0; i < n_init; i++) call_allow(&filter, &init_calls[i]);
+    calls_allow(&filter, calls, N_CALLS);
+    if ((role & SANDBOX_INIT) != 0) calls_allow(&filter, init_calls, N_INIT_CALLS);
     filter_return(&filter, SECCOMP_RET_KILL_PROCESS);
-    return filter_install(&filter, SECCOMP_FILTER_FLAG_TSYNC, fault);
+    return filter_install(&filter, driver_expected ? SECCOMP_FILTER_FLAG_TSYNC : 0, fault);
+}
+
+void sandbox_expect_driver(void) {
+    driver_expected = true;
+}
+
+void sandbox_compute(void) {
+    if (driver_expected) return;
+    struct fault ignored;
+    struct filter filter;
+    bool init = getpid() == 1;
+    const uint32_t log = (uint32_t)log_fd();
+    const struct sandbox_call say = {__NR_write, "a last word", 0, &log, 1};
+    privilege_keep(init ? PRIVILEGE(CAP_SYS_BOOT) : 0, &ignored);
+    filter_begin(&filter);
+    calls_allow(&filter, compute_calls, N_COMPUTE_CALLS);
+    call_allow(&filter, &say);
+    if (init) calls_allow(&filter, compute_init_calls, N_COMPUTE_INIT_CALLS);
+    filter_return(&filter, SECCOMP_RET_KILL_PROCESS);
+    filter_install(&filter, 0, &ignored);
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
+#include "base/sandbox.h"
 
 /* How long a member spins for the next phase before it sleeps. Phases of one step follow each other
  * within microseconds; sampling and sending between two steps takes tens of them. */
@@ -110,6 +111,7 @@ static void team_wake(struct team *team) {
 static void *team_member_main(void *argument) {
     struct team_member *member = argument;
     struct team *team = member->team;
+    if (sandbox_supported()) sandbox_compute();
     while (!atomic_load_explicit(&team->stop, memory_order_relaxed)) {
         if (team_work_once(team, member->index)) continue;
         uint64_t start = clock_ns();

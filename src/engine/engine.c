@@ -26,12 +26,13 @@ static uint32_t engine_min(uint32_t a, uint32_t b) {
 }
 
 /* Bytes of a file or of a disk; false: it is neither. */
-static bool engine_file_size(int fd, uint64_t *bytes) {
+static bool engine_file_size(int fd, uint64_t *bytes, bool *disk) {
     struct stat st;
     if (fstat(fd, &st) != 0) return false;
+    *disk = S_ISBLK(st.st_mode);
     *bytes = (uint64_t)st.st_size;
     if (S_ISREG(st.st_mode)) return true;
-    off_t end = S_ISBLK(st.st_mode) ? lseek(fd, 0, SEEK_END) : -1;
+    off_t end = *disk ? lseek(fd, 0, SEEK_END) : -1;
     *bytes = end < 0 ? 0 : (uint64_t)end;
     return end >= 0;
 }
@@ -43,7 +44,7 @@ static bool engine_map_file(struct engine *engine, const char *path, struct faul
                          strerror(errno));
     uint64_t bytes = 0;
     void *map = MAP_FAILED;
-    bool mappable = engine_file_size(fd, &bytes);
+    bool mappable = engine_file_size(fd, &bytes, &engine->disk);
     if (mappable && bytes > 0) map = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     int error = errno;
     engine->fd = fd;
@@ -139,11 +140,12 @@ bool engine_map(struct engine *engine, const struct config *config, struct fault
     engine->config = config;
     if (config->model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "no model given: model=FILE.gguf");
-    if (!cpu_check(config->isa, fault)) return false;
+    if (!cpu_check(config->isa, fault) || !pin_check(config->sha256, fault)) return false;
     if (!engine_map_file(engine, config->model, fault)) return false;
     if (!gguf_parse(&engine->gguf, engine->file, engine->file_bytes, fault) ||
         !model_bind(&engine->model, &engine->gguf, fault))
         return engine_blame(config->model, fault);
+    pin_begin(&engine->pin, config->sha256, &engine->gguf, engine->file, engine->disk);
     return engine_choose(engine, fault) && engine_choose_backend(engine, fault);
 }
 
@@ -286,7 +288,7 @@ bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
 
 /* --- loading --- */
 
-enum { STAGE_VOCAB, STAGE_WEIGHTS, STAGE_WARM_UP, STAGE_DONE };
+enum { STAGE_DIGEST, STAGE_VOCAB, STAGE_WEIGHTS, STAGE_WARM_UP, STAGE_DONE };
 
 /* What the first step of a lazy backend does besides is done before READY. */
 static void engine_begin_warm_up(struct engine *engine) {
@@ -306,18 +308,32 @@ static void engine_unmap(struct engine *engine) {
     engine->file = NULL;
 }
 
+/* One pass over the file, where a digest is asked for; the rest of loading is another one. */
+static enum backend_status engine_load_digest(struct engine *engine, uint64_t deadline_ns,
+                                              uint32_t *percent, struct fault *fault) {
+    uint32_t part = 0;
+    enum pin_status status = pin_advance(&engine->pin, deadline_ns, &part, fault);
+    *percent = part / 2;
+    if (status == PIN_FAILED) engine_blame(engine->config->model, fault);
+    if (status == PIN_FAILED) return BACKEND_FAILED;
+    return status == PIN_DONE ? BACKEND_DONE : BACKEND_PENDING;
+}
+
 static enum engine_status engine_load_stage(struct engine *engine, uint64_t deadline_ns,
                                             uint32_t *percent, struct fault *fault) {
     struct backend *backend = engine->backend;
     enum backend_status status = BACKEND_DONE;
     switch (engine->stage) {
+    case STAGE_DIGEST:
+        status = engine_load_digest(engine, deadline_ns, percent, fault);
+        break;
     case STAGE_VOCAB:
-        *percent = 0;
         if (vocab_fill(&engine->vocab, &engine->gguf, fault)) break;
         engine_blame(engine->config->model, fault);
         return ENGINE_FAILED;
     case STAGE_WEIGHTS:
         status = backend->ops->load(backend, deadline_ns, percent, fault);
+        if (engine->pin.wanted != NULL) *percent = 50 + *percent / 2;
         if (status == BACKEND_DONE) engine_begin_warm_up(engine);
         break;
     default:

@@ -16,6 +16,7 @@
 #include "base/config.h"
 #include "base/fault.h"
 #include "cuda/gpu.h"
+#include "engine/pin.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
 #include "token/vocab.h"
@@ -27,6 +28,7 @@ struct engine {
     const struct config *config;
     const uint8_t *file; /* the mapping; NULL once everything is loaded */
     uint64_t file_bytes;
+    bool disk;      /* the file is one */
     int fd;         /* of the file, while a GPU is loaded from it */
     uint32_t ctx;   /* tokens of one sequence, as chosen */
     uint32_t slots; /* sequences at once */
@@ -46,6 +48,7 @@ struct engine {
     struct backend *backend;
     /* loading */
     uint32_t stage;
+    struct pin pin;
     struct batch warm_up; /* one row: the first step of a lazy backend */
     uint32_t warm_up_page;
 };
@@ -75,8 +78,9 @@ bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
 
 enum engine_status { ENGINE_LOADING, ENGINE_READY, ENGINE_FAILED };
 
-/* Works on loading (vocabulary, packing weights) until done or until the deadline. *percent: 0 ..
- * 100. When it returns ENGINE_READY the first forward pass has run and the file is unmapped. */
+/* Works on loading (digest, vocabulary, packing weights) until done or until the deadline.
+ * *percent: 0 .. 100. When it returns ENGINE_READY the first forward pass has run and the file is
+ * unmapped. */
 enum engine_status engine_load(struct engine *engine, uint64_t deadline_ns, uint32_t *percent,
                                struct fault *fault);
 

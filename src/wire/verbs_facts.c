@@ -106,6 +106,7 @@ static void info_model(const struct engine *engine, struct client *client) {
     info_text(client, "model", geo->name);
     info_text(client, "architecture", geo->architecture);
     info_text(client, "quantisation", geo->quantisation);
+    if (engine->pin.hex[0] != '\0') info_text(client, "sha256", engine->pin.hex);
     info_number(client, "layers", geo->n_layers);
     info_number(client, "dim", geo->dim);
     info_number(client, "ffn", geo->ffn);
