@@ -112,13 +112,17 @@ enum ctl_exit session_ask(struct session *session, const char *line, struct repl
 }
 
 /* A tty carries no connections: whatever an earlier user left is ended with BYE, and only what
- * follows the answer to that is ours. A cable may be bad, so a CRC is agreed. */
+ * follows the answer to that is ours. A cable may be bad, so a CRC is agreed. It holds once the
+ * mark of the last try has come back: an answer to the HELLO before it may come late, and say
+ * nothing of what the BYE after it has ended. */
 static enum ctl_exit tty_greet(struct session *session) {
     struct reply reply;
     struct link *link = &session->link;
     for (int i = 0; i < SESSION_TTY_TRIES; i++) {
         link->seal = (struct seal){.kind = SEAL_CRC}; /* of what we send */
-        if (!link_print(link, "\nBYE\nHELLO proto=1 crc=1")) return session_lost(session);
+        unsigned mark = SESSION_TTY_MARK + (unsigned)i;
+        if (!link_print(link, "\nBYE\nHELLO proto=1 crc=1\nSTOP %u", mark))
+            return session_lost(session);
         link->seal.kind = SEAL_NONE; /* of what comes, until it is agreed; checked all the same */
         bool fresh = false;
         char *line;
@@ -129,10 +133,12 @@ static enum ctl_exit tty_greet(struct session *session) {
             if (status == LINK_TIMEOUT) break;
             if (!reply_parse(&reply, line)) continue;
             fresh = fresh || reply.code == 221;
+            bool marked = reply.code == 230 && reply.tag == mark;
+            if (marked && link->seal.kind == SEAL_CRC)
+                return link_repair(link) ? CTL_OK : CTL_USAGE;
             if (!fresh || reply.code != 220 || !reply_split(&reply)) continue;
             if (strcmp(reply_value(&reply, "crc", "0"), "1") != 0) continue;
-            link->seal.kind = SEAL_CRC;
-            return link_repair(link) ? CTL_OK : CTL_USAGE;
+            link->seal.kind = SEAL_CRC; /* lines without one are passed over now */
         }
     }
     return session_silent(session, SESSION_TTY_TRIES * 1000);

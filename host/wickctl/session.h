@@ -21,7 +21,8 @@ enum ctl_exit {
 
 enum {
     SESSION_ANSWER_MS = 10000, /* for answers that do not wait for a model */
-    SESSION_TTY_TRIES = 9      /* one a second: longer than a cable is silent */
+    SESSION_TTY_TRIES = 12,    /* one a second: a cable may be silent for 5 s, twice in a row */
+    SESSION_TTY_MARK = 9900    /* tag of the first try's mark: never that of a job */
 };
 
 struct session {

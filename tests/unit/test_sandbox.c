@@ -22,6 +22,9 @@ struct call {
 
 enum { SURVIVED = 42, NO_SANDBOX = 43 };
 
+/* For status_of_call_as: a thread that only computes. */
+enum { COMPUTES = 1000 };
+
 /* _exit without the sanitizer's hook, which makes calls of its own before one that never returns.
  */
 static void leave(int code) {
@@ -30,11 +33,15 @@ static void leave(int code) {
 
 /* Makes the call in a sandboxed child; returns the child's wait status. Raw calls only: the runtime
  * of the sanitizer must not see them. */
-static int status_of_call_as(enum sandbox_role role, const struct call *call) {
+static int status_of_call_as(unsigned role, const struct call *call) {
     pid_t child = fork();
     if (child == 0) {
         struct fault fault;
-        if (!sandbox_enter(role, &fault)) leave(NO_SANDBOX);
+        if (role == COMPUTES) {
+            sandbox_compute();
+        } else if (!sandbox_enter(role, &fault)) {
+            leave(NO_SANDBOX);
+        }
         syscall(call->number, call->a, call->b, call->c, call->d, call->e, call->f);
         leave(SURVIVED);
     }
@@ -85,11 +92,47 @@ Test(sandbox, calls_that_serving_does_not_need_kill_the_process) {
         {"sendmsg, which could pass descriptors", SYS_sendmsg, -1, 0, 0, 0, 0, 0},
         {"recvmsg, which could take descriptors", SYS_recvmsg, -1, 0, 0, 0, 0, 0},
         {"dup", SYS_dup, 0, 0, 0, 0, 0, 0},
+        {"capset", SYS_capset, 0, 0, 0, 0, 0, 0},
+        {"chroot", SYS_chroot, (long)"/", 0, 0, 0, 0, 0},
+        {"mount", SYS_mount, 0, 0, 0, 0, 0, 0},
         {"a call that does not exist", 4000, 0, 0, 0, 0, 0, 0},
         {"write as an x32 call", 0x40000000 + SYS_write, 1, 0, 0, 0, 0, 0},
     };
+    static const unsigned roles[] = {SANDBOX_PROCESS, COMPUTES};
+    for (size_t i = 0; i < 2 * sizeof forbidden / sizeof forbidden[0]; i++) {
+        int status = status_of_call_as(roles[i % 2], &forbidden[i / 2]);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s: status 0x%x",
+                  forbidden[i / 2].name, (unsigned)status);
+    }
+}
+
+Test(sandbox, a_thread_that_computes_may_sleep_and_say_its_last_word_and_no_more) {
+    static char buffer[256];
+    struct pollfd none = {.fd = -1};
+    const struct call allowed[] = {
+        {"write to the log", SYS_write, STDERR_FILENO, (long)buffer, 0, 0, 0, 0},
+        {"futex", SYS_futex, (long)buffer, 1 /* FUTEX_WAKE */, 1, 0, 0, 0},
+        {"getpid", SYS_getpid, 0, 0, 0, 0, 0, 0},
+    };
+    const struct call forbidden[] = {
+        {"write elsewhere", SYS_write, STDOUT_FILENO, (long)buffer, 0, 0, 0, 0},
+        {"read", SYS_read, -1, (long)buffer, 1, 0, 0, 0},
+        {"poll", SYS_poll, (long)&none, 1, 0, 0, 0, 0},
+        {"accept4", SYS_accept4, -1, 0, 0, SOCK_NONBLOCK, 0, 0},
+        {"shutdown", SYS_shutdown, -1, SHUT_WR, 0, 0, 0, 0},
+        {"close", SYS_close, -1, 0, 0, 0, 0, 0},
+        {"fcntl F_GETFL", SYS_fcntl, 0, F_GETFL, 0, 0, 0, 0},
+        {"setsockopt", SYS_setsockopt, -1, 0, 0, 0, 0, 0},
+        {"sync, when not PID 1", SYS_sync, 0, 0, 0, 0, 0, 0},
+        {"reboot, when not PID 1", SYS_reboot, 0, 0, 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof allowed / sizeof allowed[0]; i++) {
+        int status = status_of_call_as(COMPUTES, &allowed[i]);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED, "%s: status 0x%x",
+                  allowed[i].name, (unsigned)status);
+    }
     for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
-        int status = status_of_call(&forbidden[i]);
+        int status = status_of_call_as(COMPUTES, &forbidden[i]);
         cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s: status 0x%x",
                   forbidden[i].name, (unsigned)status);
     }
@@ -147,11 +190,12 @@ static void *map_when_entered(void *context) {
     return context;
 }
 
-Test(sandbox, threads_that_were_there_before_are_inside_too) {
+Test(sandbox, where_a_driver_lives_threads_that_were_there_before_are_inside_too) {
     pid_t child = fork();
     if (child == 0) {
         pthread_t thread;
         struct fault fault;
+        sandbox_expect_driver();
         if (pthread_create(&thread, NULL, map_when_entered, NULL) != 0) leave(1);
         if (!sandbox_enter(SANDBOX_PROCESS, &fault)) leave(NO_SANDBOX);
         atomic_store(&entered, true);
