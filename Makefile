@@ -120,17 +120,17 @@ $(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC) $(BOOT_SRC))
 # shipped has none, which is 30 KB less.
 $(BUILD)/wick.sym: $(call musl_objects,$(MAIN_SRC) $(LIB_SRC) $(BOOT_SRC)) linker/wick.ld
 	$(call say,LD,$@)
-	$(Q)$(MUSL_CC) $(LDFLAGS_WICK) $(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)$(MUSL_CC) $(LDFLAGS_WICK) -Wl,-Map,$(@:.sym=.map) $(filter %.o,$^) $(LDLIBS) -o $@
 $(BUILD)/wick: $(BUILD)/wick.sym
 	$(Q)strip -s -o $@ $<
 
 $(BUILD)/wick-lab: $(call musl_objects,$(LAB_SRC) $(SHOW_SRC)) $(BUILD)/obj/musl/libwick.a
 	$(call say,LD,$@)
-	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
+	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) -Wl,-Map,$@.map $^ $(LDLIBS) -o $@
 
 $(BUILD)/wickctl: $(call musl_objects,$(CTL_SRC) $(SHOW_SRC)) $(BUILD)/obj/musl/libwick.a
 	$(call say,LD,$@)
-	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) $^ $(LDLIBS) -o $@
+	$(Q)$(MUSL_CC) $(LDFLAGS_MUSL) -Wl,-Map,$@.map $^ $(LDLIBS) -o $@
 
 .PHONY: debug
 debug: $(addprefix $(BUILD)/debug/,$(PROGRAMS)) ## build all three with glibc, ASan and UBSan in build/debug
@@ -238,14 +238,23 @@ $(BUILD)/completion/_%: $$(SAID_BY_$$*)
 	@mkdir -p $(@D)
 	$(Q)$< completion zsh $(filter-out wickctl,$*) >$@
 
+SBOM := $(BUILD)/wick.spdx $(BUILD)/NOTICES
+.PHONY: sbom
+sbom: $(SBOM) ## write what the programs are made of: wick.spdx (SPDX 2.3) and NOTICES (licences)
+$(SBOM) &: $(addprefix $(BUILD)/,$(PROGRAMS)) host/sbom.sh
+	$(call say,SBOM,$@)
+	$(Q)host/sbom.sh $(BUILD) $(PROGRAMS)
+
 SHARE := $(DESTDIR)$(PREFIX)/share
 .PHONY: install
-install: all $(PAGES) $(SHELL_WORDS) ## copy programs, manual pages and completion to $(DESTDIR)$(PREFIX)
+install: all $(PAGES) $(SHELL_WORDS) $(SBOM) ## copy programs, manual pages, completion and licences to $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/man/man8
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions
 	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(filter %.1,$(PAGES)) $(SHARE)/man/man1
 	install -m 644 $(filter %.8,$(PAGES)) $(SHARE)/man/man8
+	install -d $(SHARE)/doc/wick
+	install -m 644 LICENSE $(SBOM) $(SHARE)/doc/wick
 	for p in wick wick-lab wickctl; do \
 	    install -m 644 $(BUILD)/completion/$$p.bash $(SHARE)/bash-completion/completions/$$p && \
 	    install -m 644 $(BUILD)/completion/_$$p $(SHARE)/zsh/site-functions/_$$p || exit 1; \

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 enum {
-    BACKOFF_ADDRESSES = 64,
-    BACKOFF_FREE = 3,       /* failures without a wait: a person who mistypes */
-    BACKOFF_FIRST_MS = 500, /* after the next one; doubles with each */
+    BACKOFF_ADDRESSES = 1024, /* 40 KB; looked through at each connection, in microseconds */
+    BACKOFF_FREE = 3,         /* failures without a wait: a person who mistypes */
+    BACKOFF_FIRST_MS = 500,   /* after the next one; doubles with each */
     BACKOFF_LONGEST_MS = 8000,
     BACKOFF_FORGET_MS = 60000 /* without a failure */
 };

@@ -109,9 +109,53 @@ install_puts_all_programs_in_place() {
         [ -s "$work/root/usr/share/bash-completion/completions/$program" ] || return 1
         [ -s "$work/root/usr/share/zsh/site-functions/_$program" ] || return 1
     done
+    for page in LICENSE NOTICES wick.spdx; do
+        [ -s "$work/root/usr/share/doc/wick/$page" ] || { echo "no $page"; return 1; }
+    done
     for page in man8/wick.8 man1/wick-lab.1 man1/wickctl.1; do
         grep -q '^.SH "SYNOPSIS"' "$work/root/usr/share/man/$page" || { echo "no $page"; return 1; }
     done
+}
+
+# What is not ours: by the symbols that only these libraries have, not by the linker's map.
+sbom_names_what_is_linked() {
+    spdx=$work/root/usr/share/doc/wick/wick.spdx
+    nm "$wick.sym" | grep -q ' br_sha256_init$' || return 1
+    for program in wick wick-lab wickctl; do
+        for part in musl-dev libbearssl-dev; do
+            grep -qx "Relationship: SPDXRef-$program STATIC_LINK SPDXRef-$part" "$spdx" ||
+                { echo "$program: no $part"; return 1; }
+        done
+        sum=$(sha256sum "$build/$program" | cut -d ' ' -f 1)
+        grep -qx "PackageChecksum: SHA256: $sum" "$spdx" || { echo "$program: $sum"; return 1; }
+    done
+    # Each part that a relation names is described, with a version and a licence.
+    sed -n 's/^Relationship: .* \(STATIC_LINK\|CONTAINS\) //p' "$spdx" | sort -u | while read -r id; do
+        awk -v id="$id" '$1 == "SPDXID:" { here = $2 == id }
+            here && /^Package(Version|LicenseConcluded): [^ ]/ { n++ }
+            END { exit n != 2 }' "$spdx" || { echo "$id"; exit 1; }
+    done
+}
+
+# A part whose licence nobody has looked at: any object of a package that is not on the list.
+sbom_refuses_what_it_does_not_know() {
+    stranger=$(find /usr/lib -path '*musl*' -prune -o -path '*gcc*' -prune -o -name 'crt1.o' -print |
+        head -n 1)
+    mkdir "$work/sbom"
+    for file in wick wick.map; do cp "$build/$file" "$work/sbom/"; done
+    host/sbom.sh "$work/sbom" wick || return 1
+    echo "LOAD $stranger" >>"$work/sbom/wick.map"
+    ! host/sbom.sh "$work/sbom" wick
+}
+
+# A clock that is set must not move a deadline: one file asks for the time, of the clock that nobody
+# sets (tests/unit/test_clock.c).
+one_file_asks_for_the_time() {
+    objects=$(find "$build/obj/musl/src" "$build/obj/musl/boot" -name '*.o')
+    # shellcheck disable=SC2086
+    nm -A $objects | grep -E ' U (clock_gettime|clock_settime|clock_nanosleep|gettimeofday|time|ftime|localtime(_r)?|gmtime(_r)?|timer_create|timerfd_create|pthread_cond_timedwait|sem_timedwait)$' |
+        tee "$work/clocks"
+    [ "$(wc -l <"$work/clocks")" -eq 1 ] && grep -q 'src/base/clock.o:.* clock_gettime$' "$work/clocks"
 }
 
 # An empty root directory: nothing but the program itself is there to be found.
@@ -137,6 +181,7 @@ if [ -x "$wick" ]; then
     check wick_links_no_heap_resolver_or_loader links_nothing_forbidden
     check wick_is_under_512_kb is_small_enough
     check wick_runs_without_its_kernels runs_without_its_kernels
+    check wick_asks_for_the_time_in_one_place one_file_asks_for_the_time
     check wick_tells_its_build_id build_id_is_the_one_in_the_note
     check wick_is_the_same_built_in_another_directory other_directory_gives_the_same_bytes
 else
@@ -157,6 +202,12 @@ for program in wick wick-lab wickctl; do
 done
 if [ -x "$wick" ] && [ -x "$build/wick-lab" ] && [ -x "$build/wickctl" ]; then
     check install_puts_all_programs_in_place install_puts_all_programs_in_place
+    if command -v dpkg-query >/dev/null 2>&1; then
+        check sbom_names_what_is_linked sbom_names_what_is_linked
+        check sbom_refuses_what_it_does_not_know sbom_refuses_what_it_does_not_know
+    else
+        skip sbom "no dpkg: packages cannot be named"
+    fi
     check demo_writes_a_text_and_ends demo_writes_a_text_and_ends
     check demo_shows_why_a_model_is_refused demo_shows_why_a_model_is_refused
 fi

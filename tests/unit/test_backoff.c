@@ -5,8 +5,9 @@
 
 static const uint64_t second = 1000000000ull;
 
-static struct address address_of(uint8_t group, uint8_t host) {
-    struct address address = {.bytes = {0x20, 0x01, [7] = group, [15] = host}};
+static struct address address_of(uint32_t group, uint8_t host) {
+    struct address address = {
+        .bytes = {0x20, 0x01, [6] = (uint8_t)(group >> 8), [7] = (uint8_t)group, [15] = host}};
     return address;
 }
 
@@ -54,9 +55,10 @@ Test(backoff, a_full_table_forgets_who_failed_longest_ago) {
     struct backoff backoff = {0};
     struct address first = address_of(0, 1);
     for (int i = 0; i < 8; i++) backoff_fail(&backoff, &first, second);
-    for (uint8_t i = 1; i <= BACKOFF_ADDRESSES; i++) {
+    for (uint32_t i = 1; i <= BACKOFF_ADDRESSES; i++) {
+        cr_expect(!backoff_allows(&backoff, &first, second));
         struct address address = address_of(i, 1);
-        cr_expect_eq(backoff_fail(&backoff, &address, (1 + i) * second / 100 + second), 0);
+        cr_expect_eq(backoff_fail(&backoff, &address, (1 + i) * second / 1000 + second), 0);
     }
     cr_expect(backoff_allows(&backoff, &first, second));
 }
