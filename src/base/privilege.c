@@ -42,7 +42,7 @@ bool privilege_hide_files(struct fault *fault) {
         return true;
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         snprintf(path, sizeof path, "%s/.wick-%d", places[i], (int)getpid());
-        if (mkdir(path, 0) != 0) continue; /* if somebody else has made it, it is not ours */
+        if (mkdir(path, 0500) != 0) continue; /* if somebody else has made it, it is not ours */
         bool inside = chdir(path) == 0;
         rmdir(path);
         if (inside && chroot(".") == 0) return true;
