@@ -50,7 +50,8 @@ LDLIBS  += $(BEARSSL)
 COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/% boot/% \
          src/secret/% src/gguf/gguf%.c src/engine/engine.c src/engine/pin.c src/engine/plan.c \
          src/engine/scheduler.c src/engine/job.c src/engine/kv_pages.c src/token/vocab_load.c \
-         src/token/presplit.c src/token/special.c
+         src/token/presplit.c src/token/special.c src/token/chat_format.c src/main.c \
+         src/cpu/fast.c src/cpu/cpu.c src/cpu/isa.c
 speed = $(if $(filter $(COLD),$(1)),-Os,-O2)
 
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.
