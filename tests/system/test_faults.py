@@ -68,6 +68,7 @@ def a_client_that_stays_stopped_loses_its_jobs_and_is_told_so():
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         check_equal(process.stdout.readline(), "asked\n")
         process.send_signal(signal.SIGSTOP)
+        eventually(lambda: c.health()["slots_free"] == "0", 5, "its jobs run")
         eventually(lambda: c.health()["slots_free"] == "2", 10, "the slots are given back")
         failed = c.metrics()['worker_requests_total{outcome="failed"}']
         check(server.rss_kb() - before < 1024, "grew by kB", server.rss_kb() - before)
