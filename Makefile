@@ -156,7 +156,7 @@ unit: $(BUILD)/unit ## run the unit tests (Criterion, glibc, ASan and UBSan)
 
 .PHONY: check
 check: deps-check ## install what is missing, build everything, run every test
-	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS) $(GPU_RATES) fuzz-replay
+	$(Q)$(parallel) all debug $(BUILD)/unit $(PTX_PROGRAMS) $(KERNEL_PROGRAMS) $(GPU_RATES) $(SIM_PROGRAMS) fuzz-replay
 	$(Q)BUILD=$(BUILD) tests/check.sh
 
 .PHONY: check-slow
@@ -185,8 +185,9 @@ bench-boot: deps-check all ## measure power-on to READY in QEMU against an init 
 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(SHOW_SRC) $(UNIT_SRC) \
-             $(wildcard src/*/*_fuzz.c tests/fuzz/*.c src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h)
-LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter %.c,$(FORMATTED)))
+             $(wildcard src/*/*_fuzz.c tests/fuzz/*.c src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h \
+             tests/simulate/*.[ch])
+LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter-out tests/simulate/%,$(filter %.c,$(FORMATTED))))
 
 .PHONY: lint
 lint: deps-lint ## clang-format and clang-tidy, no finding allowed

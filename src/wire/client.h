@@ -47,7 +47,7 @@ struct client {
     uint32_t input_at, input_end;
     bool input_over; /* the other side will send no more */
     bool eof_told;
-    bool fresh; /* nothing of this session has been looked at yet */
+    bool fresh; /* too little has come to tell which protocol this is */
     uint32_t bad_lines;
 
     struct output output;

@@ -243,7 +243,8 @@ bool frame_is_http(const char *line, size_t length) {
 
 /* TLSPlaintext: type 22 (handshake), legacy version 3.x (RFC 8446, section 5.1) */
 bool frame_is_tls(const char *bytes, size_t n) {
-    return n >= 3 && bytes[0] == 22 && bytes[1] == 3 && bytes[2] >= 0 && bytes[2] <= 4;
+    return n >= FRAME_TLS_BYTES && bytes[0] == 22 && bytes[1] == 3 && bytes[2] >= 0 &&
+           bytes[2] <= 4;
 }
 
 bool frame_text_is(struct frame_text text, const char *word) {

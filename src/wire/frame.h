@@ -17,6 +17,7 @@ enum {
     FRAME_VERB_MAX = 16,
     FRAME_NAME_MAX = 32,
     FRAME_TAG_MAX = 9999,
+    FRAME_TLS_BYTES = 3, /* tell a TLS handshake */
     FRAME_ESCAPE_MAX = 4 /* characters one byte of text takes at most: \xHH */
 };
 

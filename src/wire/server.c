@@ -249,6 +249,7 @@ static void server_settle(struct server *server, uint64_t now_ns) {
     if (server->jobs.n > 0 && now_ns < server->cut_ns) return;
     if (server->jobs.n > 0) jobs_cut(server, now_ns);
     drained_tell(server);
+    listing_end(&server->listing); /* nothing stands behind the last line */
     sessions_tell(server, 261, "shutdown");
     server->phase = SERVER_OVER;
 }

@@ -132,13 +132,13 @@ static void session_overlong(struct server *server, struct client *client) {
     }
 }
 
-/* Asked of the first bytes of a session. */
+/* Asked of the first bytes of a session, in however many pieces they come. */
 static bool session_is_tls(struct server *server, struct client *client) {
+    const struct frame_reader *reader = &client->reader;
     if (!client->fresh || !client_is_connection(client)) return false;
     if (client->seal.kind == SEAL_MAC) return false;
-    client->fresh = false;
-    size_t n = client->input_end - client->input_at;
-    if (!frame_is_tls(client->input + client->input_at, n)) return false;
+    client->fresh = !reader->complete && !reader->skipping && reader->length < FRAME_TLS_BYTES;
+    if (!frame_is_tls(reader->line, reader->length)) return false;
     struct fault fault;
     fault_set(&fault, FAULT_BAD_LINE,
               "this is not TLS: wick speaks a line protocol, see docs/PROTOCOL.md");
@@ -188,12 +188,13 @@ static void session_line(struct server *server, struct client *client) {
 /* Serves lines while there are any and their answers have room. */
 static void session_lines(struct server *server, struct client *client) {
     while (client->state == CLIENT_OPEN && client_has_input(client)) {
+        if (server->phase == SERVER_OVER) return; /* 261 is the last line */
         if (server->listing.client == client || !session_has_room(server, client)) return;
-        if (session_is_tls(server, client)) return;
         size_t used;
         enum frame_status status = frame_read(&client->reader, client->input + client->input_at,
                                               client->input_end - client->input_at, &used);
         client->input_at += (uint32_t)used;
+        if (session_is_tls(server, client)) return;
         if (status == FRAME_OVERLONG && client->seal.kind == SEAL_MAC) {
             session_forged(server, client);
         } else if (status == FRAME_OVERLONG) {

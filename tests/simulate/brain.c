@@ -12,11 +12,11 @@ enum { BYTE_FIRST = 3, WORD_FIRST = 259, END_ID = 2, FILE_BYTES = 1 << 15 };
 
 /* U+2581 is the space of a SentencePiece vocabulary. */
 #define SPACE "\xE2\x96\x81"
-static const char *const words[] = {SPACE,      "a",  "b",         "ab",           "ba",
-                                    "abc",      "c",  "cab",       SPACE "a",      SPACE "the",
-                                    SPACE "on", "ce", SPACE "once", "\xC3\xA9",    "\xE6\x97\xA5",
-                                    "STOP",     "ST", "OP",        ".",            "\n",
-                                    "bc",       "aa", "xyz",       "zz",           "end"};
+static const char *const words[] = {SPACE,      "a",  "b",          "ab",       "ba",
+                                    "abc",      "c",  "cab",        SPACE "a",  SPACE "the",
+                                    SPACE "on", "ce", SPACE "once", "\xC3\xA9", "\xE6\x97\xA5",
+                                    "STOP",     "ST", "OP",         ".",        "\n",
+                                    "bc",       "aa", "xyz",        "zz",       "end"};
 enum { WORDS = sizeof words / sizeof *words, VOCAB = WORD_FIRST + WORDS };
 _Static_assert((int)VOCAB <= (int)BRAIN_VOCAB_MAX, "the vocabulary fits");
 

@@ -252,7 +252,8 @@ static void hear_end(const struct heard *heard) {
 /* --- errors of jobs -------------------------------------------------------------------------- */
 
 static void late_check(const struct heard *heard, const struct errand *errand) {
-    uint32_t ms = errand->request.deadline_ms != 0 ? errand->request.deadline_ms : world.deadline_ms;
+    uint32_t ms =
+        errand->request.deadline_ms != 0 ? errand->request.deadline_ms : world.deadline_ms;
     if (strstr(heard->rest, "the deadline has passed") != NULL) {
         bool late = ms != 0 && sim.now_ns >= errand->said_ns + ms * 1000000ULL;
         holds(heard, late, "its deadline has not passed");
@@ -330,24 +331,26 @@ static const struct {
     int code;
     bool ready; /* not while loading */
     bool observer;
-} asks[] = {[ASK_PING] = {200, false, true},      [ASK_HEALTH] = {201, false, true},
-            [ASK_INFO] = {202, false, true},      [ASK_METRICS] = {203, false, true},
-            [ASK_HELP] = {204, false, true},      [ASK_LOG] = {205, false, false},
-            [ASK_HELLO] = {220, false, false},    [ASK_PUT] = {210, true, false},
-            [ASK_STOP] = {230, false, false},     [ASK_TOKENIZE] = {240, true, false},
+} asks[] = {[ASK_PING] = {200, false, true},       [ASK_HEALTH] = {201, false, true},
+            [ASK_INFO] = {202, false, true},       [ASK_METRICS] = {203, false, true},
+            [ASK_HELP] = {204, false, true},       [ASK_LOG] = {205, false, false},
+            [ASK_HELLO] = {220, false, false},     [ASK_PUT] = {210, true, false},
+            [ASK_STOP] = {230, false, false},      [ASK_TOKENIZE] = {240, true, false},
             [ASK_DETOKENIZE] = {241, true, false}, [ASK_REPLAY] = {232, false, false},
-            [ASK_DRAIN] = {160, true, false},     [ASK_SHUTDOWN] = {161, false, false},
-            [ASK_REBOOT] = {405, false, false},   [ASK_BYE] = {221, false, true}};
+            [ASK_DRAIN] = {160, true, false},      [ASK_SHUTDOWN] = {161, false, false},
+            [ASK_REBOOT] = {405, false, false},    [ASK_BYE] = {221, false, true}};
 
 /* May the command be refused with this code? */
 static bool ask_refuses(const struct peer *peer, const struct asked *asked, int code) {
     enum ask what = asked->what;
-    if (what == ASK_BAD) return code == asked->code || (code == 403 && peer->observer && asked->code == 422) ||
-               (code == 504 && asked->code == 422);
+    if (what == ASK_BAD)
+        return code == asked->code || (code == 403 && peer->observer && asked->code == 422) ||
+               ((code == 503 || code == 504) && asked->code == 422);
     if (code == 403) return peer->observer && !asks[what].observer;
     if (code == 504) return asks[what].ready && !asked->ready_then;
     if (code == 404) return what == ASK_REPLAY;
-    if (code == 409) return false;
+    if (code == 508) /* a long answer whose reader has taken nothing */
+        return (what == ASK_TOKENIZE || what == ASK_DETOKENIZE) && !peer->prompt;
     if (code == 503) return what == ASK_PUT || what == ASK_TOKENIZE || what == ASK_DETOKENIZE;
     return false;
 }
@@ -378,6 +381,8 @@ static void long_answer_check(const struct heard *heard, struct asked *asked) {
                 memcmp(asked->expect + asked->expect_at, text, n) == 0;
     holds(heard, fits, "not what was asked for");
     asked->expect_at += n;
+    if (heard->more && heard->peer->deaf_turn > 0 && dice_one_in(4))
+        heard->peer->deaf_turn = sim.turn + dice_between(20, 600);
     if (heard->more) return;
     holds(heard, asked->expect_at == asked->expect_n, "the answer is too short");
     sim_count(COUNT_LISTINGS);
@@ -442,6 +447,7 @@ static void refused_check(const struct heard *heard, const struct asked *asked) 
     if (heard->code == 403) sim_count(COUNT_FORBIDDEN);
     if (heard->code == 422) sim_count(COUNT_INVALID);
     if (heard->code == 400 || heard->code == 405 || heard->code == 414) sim_count(COUNT_BAD_LINES);
+    if (heard->code == 508) sim_count(COUNT_LISTINGS_CUT);
     if (asked->what == ASK_PUT) draft_answered(peer, heard);
     if (asked->what == ASK_HELLO) peer->crc_asked = false;
     if (heard->code != 404) return;
@@ -526,6 +532,7 @@ static bool hear_news(const struct heard *heard) {
 
 static void newcomer_refused(const struct heard *heard) {
     holds(heard, strncmp(heard->rest, "BUSY", 4) == 0, "not a greeting");
+    holds(heard, net_most_held() > WIRE_CLIENTS_MAX, "there are places");
     heard->peer->farewell = FAREWELL_FULL;
     heard->peer->heard_why = true;
     heard->peer->said_all = true;
@@ -565,7 +572,8 @@ static void hear_greeting(const struct heard *heard) {
         newcomer_refused(heard);
         return;
     }
-    holds(heard, heard->code == 220 && strncmp(heard->rest, "wick proto=1", 12) == 0, "no greeting");
+    holds(heard, heard->code == 220 && strncmp(heard->rest, "wick proto=1", 12) == 0,
+          "no greeting");
     const char *nonce = strstr(heard->rest, " nonce=");
     holds(heard, (nonce != NULL) == (peer->login == LOGIN_GREETING), "a nonce, or none");
     if (nonce == NULL) {
@@ -595,7 +603,8 @@ void judge_line(struct peer *peer, char *line, uint32_t n) {
     if (tells) sim_note("peer %u hears: %.*s", peer->number, (int)n, line);
     sim_count(COUNT_LINES);
     for (uint32_t i = 0; i < n; i++)
-        sim_require(line[i] >= ' ' && line[i] <= '~', "peer %u hears byte %02x", peer->number, line[i]);
+        sim_require(line[i] >= ' ' && line[i] <= '~', "peer %u hears byte %02x", peer->number,
+                    line[i]);
     n = seal_take(peer, line, n);
     sim_require(n < FRAME_LINE_MAX, "peer %u hears a line of %u bytes", peer->number, n);
     line[n] = '\0';
@@ -608,7 +617,9 @@ void judge_line(struct peer *peer, char *line, uint32_t n) {
         return;
     }
     if (heard.tag == 0 && hear_news(&heard)) return;
-    if (peer->n_asked == 0 && heard.code == 503 && heard.tag == 0 && peer->serial == 0) {
+    /* Whoever has logged in may be one too many: the first sealed line tells. */
+    bool first = peer->seal.kind == SEAL_MAC && peer->seal.got == 1;
+    if (first && heard.tag == 0 && strstr(heard.rest, "too many connections") != NULL) {
         newcomer_refused(&heard);
         return;
     }
@@ -657,6 +668,7 @@ void judge_end(struct peer *peer) {
                 "peer %u: the server ends the connection for nothing", peer->number);
     if (peer->farewell == FAREWELL_FORGED && peer->prompt && !over)
         sim_require(peer->heard_why, "peer %u: nobody says why", peer->number);
+    if (peer->farewell == FAREWELL_RUDE) sim_count(COUNT_RUDE_ENDS);
     if (peer->prompt && !over) end_strictly(peer, torn);
     if (!peer->prompt || torn || peer->farewell != FAREWELL_SHUTDOWN) return;
     for (uint32_t i = 0; i < PEER_JOBS_MAX; i++) {

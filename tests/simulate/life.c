@@ -11,8 +11,8 @@
 #include "wire/server.h"
 
 enum {
-    REST_TURNS = 40,      /* asleep and nobody moved: all timers have passed as well */
-    CALM_TURNS = 200000,  /* a server that has not come to rest by then never does */
+    REST_TURNS = 40,     /* asleep and nobody moved: all timers have passed as well */
+    CALM_TURNS = 200000, /* a server that has not come to rest by then never does */
 };
 
 static struct config config;
@@ -104,10 +104,28 @@ static void rest_check(void) {
     sim_require(counts.pages_free + counts.pages_cached == counts.pages, "a KV page is lost");
 }
 
+/* Whoever is told something of a job has it and has not heard its end. */
+bool __real_scheduler_next_event(struct scheduler *s, struct event *event);
+bool __wrap_scheduler_next_event(struct scheduler *s, struct event *event) {
+    if (!__real_scheduler_next_event(s, event)) return false;
+    bool known = jobs_find(&server.jobs, event->id) != NULL;
+    sim_require(known || client_of(event->id.client) == NULL,
+                "client %u: job %u goes on after its end", event->id.client, event->id.tag);
+    return true;
+}
+
+/* A job whose client does not read. */
+void __real_scheduler_hold(struct scheduler *s, struct job_id id, bool held, uint64_t now_ns);
+void __wrap_scheduler_hold(struct scheduler *s, struct job_id id, bool held, uint64_t now_ns) {
+    if (held) sim_count(COUNT_PAUSES);
+    __real_scheduler_hold(s, id, held, now_ns);
+}
+
 /* --- the script ------------------------------------------------------------------------------ */
 
 static void end_begin(uint32_t n) {
     sim_note("--- SIGTERM, %u times", n);
+    if (sim.season == SEASON_STORM) sim_count(COUNT_SHUTDOWNS);
     sim.season = SEASON_END;
     world.asked_drain = true;
     for (uint32_t i = 0; i < n; i++) net_signal();
@@ -180,8 +198,7 @@ static void wires_choose(void) {
     world.has_unix = pick != 1;
     world.has_tty = dice_one_in(3);
     if (world.has_tcp)
-        config.listen[config.n_listen++] =
-            world.locked ? "tcp:0.0.0.0:7411" : "tcp:127.0.0.1:7411";
+        config.listen[config.n_listen++] = world.locked ? "tcp:0.0.0.0:7411" : "tcp:127.0.0.1:7411";
     if (world.has_unix) config.listen[config.n_listen++] = "unix:/simulated/wick";
     if (world.has_tty) config.listen[config.n_listen++] = "tty:" NET_TTY_PATH ",115200";
     if (world.locked) key_make(LOGIN_CONTROL), config.key = keys[LOGIN_CONTROL];
@@ -200,7 +217,7 @@ static void config_choose(void) {
     world.queue = config.queue;
     world.deadline_ms = config.deadline_ms;
     world.stall_ms = config.stall_ms;
-    world.ctx = dice_between(96, 200);
+    world.ctx = dice_between(96, 240);
     world.n_pages = dice_between(8, 60); /* sometimes less than one longest job needs */
     world.crowd = one_of(4, 20, dice_between(1, PEERS_MAX));
     world.drains = dice_one_in(8);
@@ -262,4 +279,5 @@ void life_run(void) {
     server_close(&server);
     sim_require(net_held() == 0, "the server leaves %u descriptors open", net_held());
     peers_part();
+    sim.record->simulated_ns += sim.now_ns;
 }

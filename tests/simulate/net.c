@@ -58,6 +58,8 @@ static int tty = -1;
 static uint32_t signals;
 static net_turn_hook *turn_hook;
 static uint64_t entropy;
+static uint32_t most_held;
+static uint32_t storm; /* so many calls still answer EAGAIN */
 
 void net_open(void) {
     for (uint32_t i = 0; i < FDS_MAX; i++) fds[i] = -1;
@@ -76,7 +78,8 @@ static uint32_t ring_free(const struct ring *ring) {
 
 static uint32_t ring_put(struct ring *ring, const char *bytes, uint32_t n) {
     if (n > ring_free(ring)) n = ring_free(ring);
-    for (uint32_t i = 0; i < n; i++) ring->bytes[(ring->head + ring->used + i) % RING_BYTES] = bytes[i];
+    for (uint32_t i = 0; i < n; i++)
+        ring->bytes[(ring->head + ring->used + i) % RING_BYTES] = bytes[i];
     ring->used += n;
     return n;
 }
@@ -102,7 +105,8 @@ static int socket_new(enum socket_kind kind, enum wire_kind wire) {
         uint32_t in = dice_between(1200, RING_BYTES), out = dice_between(1200, RING_BYTES);
         socket->kind = kind;
         socket->wire = wire;
-        socket->held = socket->waits = socket->peer_here = socket->peer_over = socket->peer_gone = false;
+        socket->held = socket->waits = socket->peer_here = socket->peer_over = socket->peer_gone =
+            false;
         socket->reset = socket->told_reset = socket->over = socket->torn = socket->hung = false;
         socket->written = 0;
         socket->in.head = socket->in.used = socket->out.head = socket->out.used = 0;
@@ -139,12 +143,18 @@ static void socket_settle(struct net_socket *socket) {
     if (!socket->held && !socket->waits && !socket->peer_here) socket->kind = SOCKET_FREE;
 }
 
-uint32_t net_held(void) {
+static uint32_t held_of(enum socket_kind kind) {
     uint32_t n = 0;
-    for (int i = 0; i < FDS_MAX; i++) {
-        n += fds[i] >= 0 && sockets[fds[i]].kind == SOCKET_TALKS;
-    }
+    for (int i = 0; i < FDS_MAX; i++) n += fds[i] >= 0 && sockets[fds[i]].kind == kind;
     return n;
+}
+
+uint32_t net_held(void) {
+    return held_of(SOCKET_TALKS);
+}
+
+uint32_t net_most_held(void) {
+    return most_held;
 }
 
 /* --- the clients' side ----------------------------------------------------------------------- */
@@ -344,6 +354,8 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
     int connection = fd_new(id);
     if (connection < 0) return -1;
     backlog_remove(id);
+    uint32_t held = held_of(SOCKET_TALKS) + held_of(SOCKET_TTY);
+    if (held > most_held) most_held = held;
     if (wire->wire == WIRE_TCP) {
         struct sockaddr_in in = {.sin_family = AF_INET,
                                  .sin_addr.s_addr = htonl(0x0A000001 + sockets[id].address)};
@@ -358,6 +370,20 @@ static ssize_t fail(int error) {
     if (error == EINTR) sim_count(COUNT_EINTRS);
     errno = error;
     return -1;
+}
+
+/* Now and then a long row of calls has nothing to give or to take, whatever poll has said. */
+static bool storm_blows(void) {
+    enum { STORM_ONE_IN = 3000, STORM_CALLS_MAX = 120 };
+    if (sim.season != SEASON_STORM) storm = 0;
+    if (dice_fault(STORM_ONE_IN)) {
+        storm = dice_between(20, STORM_CALLS_MAX);
+        sim_count(COUNT_STORMS);
+        sim_note("--- a storm of EAGAIN, %u calls", storm);
+    }
+    if (storm == 0) return false;
+    storm--;
+    return true;
 }
 
 static ssize_t signal_read(void *bytes, size_t n) {
@@ -381,7 +407,7 @@ ssize_t __wrap_read(int fd, void *bytes, size_t n) {
         return fail(ECONNRESET);
     }
     if (socket->reset) return 0;
-    if (dice_fault(40)) return fail(EAGAIN);
+    if (storm_blows() || dice_fault(40)) return fail(EAGAIN);
     if (dice_fault(40)) return fail(EINTR);
     if (socket->in.used == 0) return socket->peer_over ? 0 : fail(EAGAIN);
     uint32_t most = n < RING_BYTES ? (uint32_t)n : RING_BYTES;
@@ -414,7 +440,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t n) {
     }
     uint32_t most = n < RING_BYTES ? (uint32_t)n : RING_BYTES;
     if (socket->written >= FRESH_BYTES) {
-        if (dice_fault(20)) return fail(EAGAIN);
+        if (storm_blows() || dice_fault(20)) return fail(EAGAIN);
         if (dice_fault(40)) return fail(EINTR);
         if (dice_fault(5)) most = dice_between(1, most);
     }
@@ -422,6 +448,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t n) {
     if (taken == 0) return fail(EAGAIN);
     if (taken < n) sim_count(COUNT_SHORT_WRITES);
     socket->written += taken;
+    sim_digest(bytes, taken);
     return (ssize_t)taken;
 }
 
@@ -501,7 +528,8 @@ static int poll_fill(struct pollfd *polled, nfds_t n) {
 bool net_has_news(void) {
     if (signals > 0 || n_backlog[0] + n_backlog[1] > 0) return true;
     for (int i = 0; i < NET_SOCKETS_MAX; i++) {
-        if (sockets[i].kind == SOCKET_TALKS && sockets[i].held && sockets[i].in.used > 0) return true;
+        if (sockets[i].kind == SOCKET_TALKS && sockets[i].held && sockets[i].in.used > 0)
+            return true;
     }
     return false;
 }

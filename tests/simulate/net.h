@@ -30,9 +30,9 @@ bool net_is_over(int id);
 bool net_is_torn(int id);
 
 void net_half_close(int id);
-void net_close(int id); /* the id is free */
-void net_reset(int id); /* likewise */
-void net_hang_up(int id);      /* of a tty: until net_pick_up */
+void net_close(int id);   /* the id is free */
+void net_reset(int id);   /* likewise */
+void net_hang_up(int id); /* of a tty: until net_pick_up */
 void net_pick_up(int id);
 
 /* The server still has a descriptor for it. */
@@ -43,6 +43,9 @@ void net_signal(void);
 
 /* Descriptors that the server has and has not closed, listeners not counted. */
 uint32_t net_held(void);
+
+/* The most that it had at the same time, its ttys among them. */
+uint32_t net_most_held(void);
 
 /* Somebody waits that the server does not listen to: bytes or an end that it has not been told. */
 bool net_has_news(void);

@@ -30,18 +30,22 @@ static void peer_begin(struct peer *peer, int id, enum wire_kind wire) {
     peer->number = ++n_born;
     peer->id = id;
     peer->wire = wire;
-    peer->prompt = dice_one_in(2);
+    peer->hoards = dice_one_in(8);
+    peer->stages = !peer->hoards && dice_one_in(12);
+    peer->prompt = peer->stages || (!peer->hoards && dice_one_in(2));
     peer->eager = dice_between(1, 8);
     peer->breaks = dice_between(60, 900);
     peer->left = dice_between(1, 40);
+    if (peer->stages) peer->left = 400;
     peer->rude = dice_one_in(12);
     bool locked = world.locked && wire == WIRE_TCP;
     peer->login = locked ? LOGIN_GREETING : LOGIN_NOT_ASKED;
     peer->observer = locked && world.has_observer && dice_one_in(4);
     peer->wants_crc = !locked && dice_one_in(wire == WIRE_TTY ? 2 : 5);
     sim_count(wire == WIRE_TTY ? COUNT_TTY_SESSIONS : COUNT_SESSIONS);
-    sim_note("peer %u comes: wire %d%s%s%s", peer->number, (int)wire, peer->prompt ? ", prompt" : "",
-             locked ? ", to log in" : "", peer->observer ? " as an observer" : "");
+    sim_note("peer %u comes: wire %d%s%s%s", peer->number, (int)wire,
+             peer->prompt ? ", prompt" : "", locked ? ", to log in" : "",
+             peer->observer ? " as an observer" : "");
 }
 
 /* What is no client of this protocol. */
@@ -106,7 +110,8 @@ static bool peer_send(struct peer *peer) {
 
 /* After BYE the terminal is somebody else's, without a greeting. */
 static void tty_bye(struct peer *peer) {
-    if (!peer->here || !is_tty(peer) || !peer->said_all || !peer->heard_why || peer->heard_end) return;
+    if (!peer->here || !is_tty(peer) || !peer->said_all || !peer->heard_why || peer->heard_end)
+        return;
     bool ready = peer->heard_ready;
     tty_again(peer);
     peer->greeted = true;
@@ -202,7 +207,10 @@ static void peer_act(struct peer *peer) {
         return;
     }
     if (peer->greeted && !peer->said_all && dice_one_in(peer->eager)) talk_something(peer);
-    if (!peer->prompt && dice_one_in(3)) (void)peer_read(peer, dice_between(1, 400));
+    if (peer->hoards && peer->greeted && peer->deaf_turn == 0)
+        peer->deaf_turn = sim.turn + dice_between(100, 1500);
+    if (peer->prompt || sim.turn < peer->deaf_turn || !dice_one_in(3)) return;
+    (void)peer_read(peer, dice_between(1, peer->deaf_turn > 0 ? 8000 : 400));
 }
 
 /* What needs no decision. */
@@ -214,6 +222,8 @@ static bool peer_moves(struct peer *peer) {
         net_half_close(peer->id);
         moved = true;
     }
+    if (peer->stages && peer->greeted && !peer->said_all && sim.season == SEASON_STORM)
+        talk_something(peer);
     if (sim.season != SEASON_STORM) {
         if (peer->vanished || is_kept(peer)) {
             peer_leaves(peer);

@@ -11,11 +11,11 @@
 enum {
     PEERS_MAX = 90, /* more than the server serves */
     PEER_JOBS_MAX = 10,
-    PEER_ASKED_MAX = 24,
+    PEER_ASKED_MAX = 48,
     PEER_TAGS = 14, /* few, so that they are used again soon */
     PEER_OUT_BYTES = 24 * 1024,
     PEER_LINE_BYTES = 1200,
-    PEER_DRAFT_BYTES = 4096
+    PEER_DRAFT_BYTES = 12 * 1024
 };
 
 /* What all peers of a life have in common: what the server was told to be. */
@@ -25,8 +25,8 @@ struct world {
     bool has_tcp, has_unix, has_tty;
     bool locked, has_observer;
     struct mac_key key[LOGIN_ROLES];
-    bool ready;       /* the model is loaded */
-    bool asked_drain; /* somebody has said DRAIN or SHUTDOWN, or a signal was sent */
+    bool ready;         /* the model is loaded */
+    bool asked_drain;   /* somebody has said DRAIN or SHUTDOWN, or a signal was sent */
     bool drains, shuts; /* peers may say so in this life */
     bool load_failed;
     uint32_t crowd; /* peers at the same time */
@@ -121,14 +121,17 @@ struct peer {
     int id;
     enum wire_kind wire;
     /* manners */
-    bool prompt;    /* reads all there is at once; else now and then a little */
+    bool prompt;        /* reads all there is at once; else now and then a little */
+    bool hoards;        /* asks for much and reads nothing of it for a long time */
+    bool stages;        /* puts together a text whose tokens are a long answer */
+    uint64_t deaf_turn; /* reads nothing until then */
     bool observer;
-    bool vanished;  /* neither reads nor says anything any more */
+    bool vanished; /* neither reads nor says anything any more */
     bool wants_crc;
-    bool rude;      /* mostly rubbish */
-    uint32_t eager; /* says something one time in so many */
+    bool rude;       /* mostly rubbish */
+    uint32_t eager;  /* says something one time in so many */
     uint32_t breaks; /* one act in so many ends badly */
-    uint32_t left;  /* commands until it has had enough */
+    uint32_t left;   /* commands until it has had enough */
     /* state */
     enum farewell farewell;
     bool said_all;     /* no more commands */

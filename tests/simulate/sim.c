@@ -14,8 +14,8 @@
 
 enum {
     NOTES = 60, /* events of a trace */
-    NOTE_BYTES = 200,
-    LIFE_CPU_S = 200 /* a life takes about one; more is a loop without an end */
+    NOTE_BYTES = 240,
+    LIFE_CPU_S = 200 /* a life takes about 0.1; more is a loop without an end */
 };
 
 struct sim sim;
@@ -71,6 +71,11 @@ static const char *const count_words[COUNT_KINDS] = {
     [COUNT_BACKEND_FAULTS] = "backend faults",
     [COUNT_LOAD_FAULTS] = "loads failed",
     [COUNT_NEWCOMERS_REFUSED] = "newcomers refused",
+    [COUNT_STORMS] = "storms of EAGAIN",
+    [COUNT_LISTINGS_CUT] = "long answers cut short",
+    [COUNT_PAUSES] = "jobs paused",
+    [COUNT_RUDE_ENDS] = "ends of rude sessions",
+    [COUNT_SHUTDOWNS] = "shutdowns in the storm",
 };
 
 const char *sim_count_word(enum sim_count what) {
@@ -78,7 +83,7 @@ const char *sim_count_word(enum sim_count what) {
 }
 
 void sim_count(enum sim_count what) {
-    sim.count[what]++;
+    sim.record->count[what]++;
 }
 
 /* --- dice ------------------------------------------------------------------------------------ */
@@ -103,6 +108,13 @@ bool dice_fault(uint32_t one_in) {
     return sim.season == SEASON_STORM && dice_one_in(one_in);
 }
 
+void sim_digest(const void *bytes, size_t n) { /* FNV-1a */
+    uint64_t digest = sim.record->digest;
+    for (size_t i = 0; i < n; i++)
+        digest = (digest ^ ((const uint8_t *)bytes)[i]) * 0x100000001B3ULL;
+    sim.record->digest = digest;
+}
+
 /* --- the trace ------------------------------------------------------------------------------- */
 
 void sim_note(const char *format, ...) {
@@ -113,6 +125,7 @@ void sim_note(const char *format, ...) {
     va_start(args, format);
     vsnprintf(note + head, NOTE_BYTES - (size_t)head, format, args);
     va_end(args);
+    sim_digest(note, strlen(note));
     if (sim.tells) fprintf(stderr, "%s\n", note);
 }
 
@@ -121,8 +134,6 @@ static void trace_tell(void) {
     fprintf(stderr, "  turn        time  the last %llu events\n",
             (unsigned long long)(n_notes - first));
     for (uint64_t i = first; i < n_notes; i++) fprintf(stderr, "%s\n", notes[i % NOTES]);
-    fprintf(stderr, "this life alone: make simulate SEED=%llu STEPS=1\n",
-            (unsigned long long)sim.seed);
 }
 
 static _Noreturn void life_end(void) {
@@ -165,8 +176,8 @@ static void loop_tell(int number) {
     life_end();
 }
 
-void sim_open(uint64_t seed, uint64_t *count, bool tells) {
-    sim = (struct sim){.seed = seed, .now_ns = 1000000000, .count = count, .tells = tells};
+void sim_open(uint64_t seed, struct sim_record *record, bool tells) {
+    sim = (struct sim){.seed = seed, .now_ns = 1000000000, .record = record, .tells = tells};
     sampler_rng_seed(&dice, seed);
     panic_hook_set(panic_tell);
     __sanitizer_set_death_callback(trace_tell);

@@ -4,6 +4,7 @@
 #define WICK_SIMULATE_SIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum sim_season {
@@ -61,7 +62,19 @@ enum sim_count {
     COUNT_BACKEND_FAULTS,
     COUNT_LOAD_FAULTS,
     COUNT_NEWCOMERS_REFUSED,
+    COUNT_STORMS,
+    COUNT_PAUSES,
+    COUNT_LISTINGS_CUT,
+    COUNT_RUDE_ENDS,
+    COUNT_SHUTDOWNS,
     COUNT_KINDS
+};
+
+/* What a life leaves behind; shared with the process that starts the lives. */
+struct sim_record {
+    uint64_t count[COUNT_KINDS];
+    uint64_t simulated_ns;
+    uint64_t digest; /* of everything that was said and done: the same seed, the same digest */
 };
 
 struct sim {
@@ -70,11 +83,11 @@ struct sim {
     uint64_t turn; /* polls of the main loop so far */
     enum sim_season season;
     bool tells; /* every note is printed at once */
-    uint64_t *count; /* (COUNT_KINDS), shared with the process that starts the lives */
+    struct sim_record *record;
 };
 extern struct sim sim;
 
-void sim_open(uint64_t seed, uint64_t *count, bool tells);
+void sim_open(uint64_t seed, struct sim_record *record, bool tells);
 
 uint32_t dice_below(uint32_t n); /* n >= 1 */
 uint32_t dice_between(uint32_t least, uint32_t most);
@@ -85,6 +98,9 @@ uint64_t dice_u64(void);
 
 void sim_count(enum sim_count what);
 const char *sim_count_word(enum sim_count what);
+
+/* Bytes that went over a wire belong to the digest. */
+void sim_digest(const void *bytes, size_t n);
 
 /* Remembers an event for the trace of a failure. */
 void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

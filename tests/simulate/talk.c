@@ -42,8 +42,8 @@ __attribute__((format(printf, 2, 3))) static void words_add(struct words *words,
                                                             ...) {
     va_list args;
     va_start(args, format);
-    words->n += (uint32_t)vsnprintf(words->text + words->n, sizeof words->text - words->n, format,
-                                    args);
+    words->n +=
+        (uint32_t)vsnprintf(words->text + words->n, sizeof words->text - words->n, format, args);
     va_end(args);
     sim_require(words->n < 1020, "the simulation's own line is too long");
 }
@@ -69,8 +69,8 @@ static void words_quote(struct words *words, const char *bytes, uint32_t n) {
 static struct asked *asked_push(struct peer *peer, enum ask what, uint32_t tag) {
     sim_require(peer->n_asked < PEER_ASKED_MAX, "too much is asked");
     struct asked *asked = &peer->asked[peer->n_asked++];
-    *asked = (struct asked){
-        .what = what, .tag = tag, .serial = peer->serial, .ready_then = world.ready};
+    *asked =
+        (struct asked){.what = what, .tag = tag, .serial = peer->serial, .ready_then = world.ready};
     return asked;
 }
 
@@ -96,19 +96,24 @@ void errand_forget(struct errand *errand) {
     errand->here = false;
 }
 
-static struct errand *errand_new(struct peer *peer, uint32_t tag) {
+/* NULL: we have asked for as much as we can keep in mind. */
+static struct errand *errand_place(struct peer *peer) {
     for (uint32_t i = 0; i < PEER_JOBS_MAX; i++) {
-        struct errand *errand = &peer->errand[i];
-        if (errand->here) continue;
-        memset(errand, 0, sizeof *errand);
-        errand->here = true;
-        errand->tag = tag;
-        errand->serial = peer->serial;
-        errand->said_ns = sim.now_ns;
-        errand->ready_then = world.ready;
-        return errand;
+        if (!peer->errand[i].here) return &peer->errand[i];
     }
     return NULL;
+}
+
+static struct errand *errand_new(struct peer *peer, uint32_t tag) {
+    struct errand *errand = errand_place(peer);
+    if (errand == NULL) return NULL;
+    memset(errand, 0, sizeof *errand);
+    errand->here = true;
+    errand->tag = tag;
+    errand->serial = peer->serial;
+    errand->said_ns = sim.now_ns;
+    errand->ready_then = world.ready;
+    return errand;
 }
 
 static bool tag_is_used(struct peer *peer, uint32_t tag) {
@@ -132,6 +137,25 @@ static uint32_t tag_free(struct peer *peer) {
 
 /* --- texts ----------------------------------------------------------------------------------- */
 
+/* One character is one token here, so these are whole pages of the KV cache: the same page comes
+ * behind different ones. */
+static uint32_t text_of_pages(char *text) {
+    static const char *const pages[] = {"................", ".\n.\n.\n.\n.\n.\n.\n.\n",
+                                        "\n\n\n\n\n\n\n\n........"};
+    uint32_t n = KV_PAGE_TOKENS - 2; /* the first page begins with two tokens of the tokenizer's */
+    memcpy(text, pages[dice_below(3)], n);
+    for (uint32_t left = dice_between(1, 3); left > 0; left--, n += KV_PAGE_TOKENS)
+        memcpy(text + n, pages[dice_below(3)], KV_PAGE_TOKENS);
+    text[n] = '.';
+    return n + 1;
+}
+
+/* Tokens that are long to tell. */
+static uint32_t text_of_bytes(char *text, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) text[i] = "\xFF\n\x01\xFE"[dice_below(4)];
+    return n;
+}
+
 /* Texts have beginnings in common, so that pages of the KV cache are shared. */
 static uint32_t text_make(char *text, uint32_t most) {
     static const char *const parts[] = {"a",    " once", "ab",           "c ",  "the ", "\n",
@@ -139,6 +163,7 @@ static uint32_t text_make(char *text, uint32_t most) {
                                         "\xFF", " the",  "\xE6\x97\xA5", "zz ", "</s>", "\xC3"};
     uint32_t n = 0, length = dice_between(1, most), common = dice_below(length + 1);
     uint32_t family = dice_below(4);
+    if (most >= 100 && dice_one_in(2)) return text_of_pages(text);
     while (n < length) {
         uint32_t pick = n < common ? (family * 7 + n / 2) % 18 : dice_below(18);
         uint32_t bytes = (uint32_t)strlen(parts[pick]);
@@ -156,12 +181,14 @@ static void fields_sampling(struct words *words, struct job_request *request) {
     static const double temperatures[] = {0, 0.5, 1, 1.5}, penalties[] = {1.25, 0.75};
     struct sampler_params *p = &request->sampling;
     *p = sampler_defaults;
-    if (dice_one_in(2)) words_add(words, " temperature=%g", p->temperature = temperatures[dice_below(4)]);
+    if (dice_one_in(2))
+        words_add(words, " temperature=%g", p->temperature = temperatures[dice_below(4)]);
     if (dice_one_in(4)) words_add(words, " top_p=%g", p->top_p = 0.875);
     if (dice_one_in(2)) words_add(words, " top_k=%u", p->top_k = dice_between(1, 20));
     if (dice_one_in(6)) words_add(words, " min_p=%g", p->min_p = 0.0625);
     if (dice_one_in(6))
-        words_add(words, " repetition_penalty=%g", p->repetition_penalty = penalties[dice_below(2)]);
+        words_add(words, " repetition_penalty=%g",
+                  p->repetition_penalty = penalties[dice_below(2)]);
 }
 
 static void fields_stops(struct words *words, struct job_request *request) {
@@ -177,19 +204,23 @@ static void fields_stops(struct words *words, struct job_request *request) {
     request->n_stop = n;
 }
 
-static void fields_generate(struct words *words, struct errand *errand) {
+/* Greedy: as much as there can be. */
+static void fields_generate(struct words *words, struct errand *errand, bool greedy) {
     struct job_request *request = &errand->request;
-    if (!dice_one_in(8))
-        words_add(words, " max_tokens=%u", errand->most = dice_between(1, dice_one_in(3) ? 60 : 12));
+    if (!greedy && !dice_one_in(8))
+        words_add(words, " max_tokens=%u",
+                  errand->most = dice_between(1, dice_one_in(3) ? 60 : 12));
     fields_sampling(words, request);
     errand->seed_told = !dice_one_in(8);
     request->sampling.seed = dice_below(50);
-    if (errand->seed_told) words_add(words, " seed=%llu", (unsigned long long)request->sampling.seed);
+    if (errand->seed_told)
+        words_add(words, " seed=%llu", (unsigned long long)request->sampling.seed);
     fields_stops(words, request);
-    if (dice_one_in(5)) words_add(words, " logprobs=%u", request->logprobs = dice_below(21));
+    if (greedy || dice_one_in(5))
+        words_add(words, " logprobs=%u", request->logprobs = greedy ? 20 : dice_below(21));
     request->bytes = dice_one_in(3);
     if (request->bytes) words_add(words, " bytes=1");
-    request->ignore_eos = dice_one_in(3);
+    request->ignore_eos = greedy || dice_one_in(3);
     if (request->ignore_eos) words_add(words, " ignore_eos=1");
 }
 
@@ -226,7 +257,7 @@ static void job_ask(struct peer *peer, uint32_t tag, const char *text, uint32_t 
     errand->abuse = abuse;
     errand->request.kind = score ? JOB_SCORE : JOB_GENERATE;
     words_add(&words, "%s %u", score ? "SCORE" : staged ? "RUN" : "GEN", tag);
-    if (!score) fields_generate(&words, errand);
+    if (!score) fields_generate(&words, errand, peer->hoards);
     fields_text(&words, errand, &bos, &special);
     errand->request.n_tokens = brain_encode(text, n, bos, special, errand->token, world.ctx + 1);
     errand->request.tokens = errand->token;
@@ -261,13 +292,14 @@ static void job_abuse(struct peer *peer) {
 
 static void draft_go_on(struct peer *peer) {
     struct draft *draft = &peer->draft;
-    char text[160];
+    char text[220];
     struct words words = {0};
-    uint32_t n = text_make(text, 150);
+    uint32_t n = peer->stages ? text_of_bytes(text, sizeof text) : text_make(text, 150);
     if (draft->waits || draft->n + n > sizeof draft->text) return;
     words_add(&words, "PUT %u ", draft->tag);
     if (dice_one_in(5)) {
-        if (dice_one_in(2)) draft->n = dice_below(draft->n + 1); /* said anew from there on */
+        if (!peer->stages && dice_one_in(2))
+            draft->n = dice_below(draft->n + 1); /* said anew from there on */
         words_add(&words, "at=%u ", draft->n);
     }
     words_quote(&words, text, n);
@@ -286,6 +318,7 @@ static void draft_new(struct peer *peer) {
     peer->draft.waits = false;
     peer->draft.n = 0;
     peer->draft.parts = dice_one_in(4) ? dice_between(8, 24) : dice_between(1, 3);
+    if (peer->stages) peer->draft.parts = 45;
     draft_go_on(peer);
 }
 
@@ -297,7 +330,8 @@ static void expect_ids(struct asked *asked, const int32_t *ids, uint32_t n) {
             (uint32_t)sprintf(asked->expect + asked->expect_n, "%s%d", i > 0 ? "," : "", ids[i]);
 }
 
-static void tokenize_ask(struct peer *peer, uint32_t tag, const char *text, uint32_t n, bool staged) {
+static void tokenize_ask(struct peer *peer, uint32_t tag, const char *text, uint32_t n,
+                         bool staged) {
     static int32_t ids[PEER_DRAFT_BYTES + 8];
     struct words words = {0};
     words_add(&words, "TOKENIZE");
@@ -306,7 +340,8 @@ static void tokenize_ask(struct peer *peer, uint32_t tag, const char *text, uint
         words_add(&words, " ");
         words_quote(&words, text, n);
     }
-    uint32_t count = brain_encode(text, n, brain_words()->add_bos, false, ids, PEER_DRAFT_BYTES + 8);
+    uint32_t count =
+        brain_encode(text, n, brain_words()->add_bos, false, ids, PEER_DRAFT_BYTES + 8);
     expect_ids(asked_push(peer, ASK_TOKENIZE, tag), ids, count);
     words_line(peer, &words);
 }
@@ -328,12 +363,31 @@ static void detokenize_ask(struct peer *peer) {
     words_line(peer, &words);
 }
 
+/* A long answer to somebody who has not read much that stands before it, and goes on so. */
+static void stage_play(struct peer *peer, uint32_t tag) {
+    peer->prompt = peer->stages = false;
+    peer->hoards = true;
+    peer->deaf_turn = sim.turn + dice_between(100, 1000);
+    for (uint32_t i = 0; i < 4; i++) job_new(peer);
+    for (uint32_t i = 0; i < PEER_ASKED_MAX / 2; i++) {
+        asked_push(peer, ASK_HELP, 0);
+        talk_line(peer, "HELP", 4);
+    }
+    tokenize_ask(peer, tag, peer->draft.text, peer->draft.n, true);
+    talk_stop(peer, tag);
+}
+
 static void draft_use(struct peer *peer) {
     struct draft *draft = &peer->draft;
-    if (draft->waits) return;
+    if (draft->waits || errand_place(peer) == NULL) return;
     uint32_t tag = draft->tag;
     if (draft->parts > 0) {
         draft_go_on(peer);
+        return;
+    }
+    if (peer->stages) {
+        stage_play(peer, tag);
+        draft->tag = 0;
         return;
     }
     draft->tag = 0;
@@ -375,9 +429,9 @@ static void question_ask(struct peer *peer) {
     static const struct {
         enum ask what;
         const char *text;
-    } rows[] = {{ASK_PING, "PING"}, {ASK_HEALTH, "HEALTH"}, {ASK_INFO, "INFO"},
-                {ASK_HELP, "HELP"}, {ASK_METRICS, "METRICS"}, {ASK_LOG, "LOG lines=200"},
-                {ASK_HELLO, "HELLO proto=1"}, {ASK_REBOOT, "REBOOT"}, {ASK_LOG, "LOG"}};
+    } rows[] = {{ASK_PING, "PING"},           {ASK_HEALTH, "HEALTH"},   {ASK_INFO, "INFO"},
+                {ASK_HELP, "HELP"},           {ASK_METRICS, "METRICS"}, {ASK_LOG, "LOG lines=200"},
+                {ASK_HELLO, "HELLO proto=1"}, {ASK_REBOOT, "REBOOT"},   {ASK_LOG, "LOG"}};
     uint32_t row = dice_below(sizeof rows / sizeof *rows);
     if (rows[row].what == ASK_HELLO && peer->seal.kind == SEAL_CRC) return;
     asked_push(peer, rows[row].what, 0);
@@ -397,12 +451,17 @@ static void rubbish_say(struct peer *peer) {
         int code;
         uint32_t tag;
         const char *text;
-    } rows[] = {{400, 0, "PING \x01"},          {400, 0, "GEN 7 \"open"},
-                {400, 0, "GEN 7 \"\\q\""},      {405, 0, "FROB 3 a=1"},
-                {400, 0, "ping"},               {400, 0, "GEN 7 a= =b"},
-                {400, 0, "\xC3\xA9"},           {422, 0, "GEN \"x\""},
+    } rows[] = {{400, 0, "PING \x01"},
+                {400, 0, "GEN 7 \"open"},
+                {400, 0, "GEN 7 \"\\q\""},
+                {405, 0, "FROB 3 a=1"},
+                {400, 0, "ping"},
+                {400, 0, "GEN 7 a= =b"},
+                {400, 0, "\xC3\xA9"},
+                {422, 0, "GEN \"x\""},
                 {422, 9, "GEN 9 temperature=9 top_p=-1 \"x\""},
-                {422, 0, "DETOKENIZE ids=1,x"}, {400, 0, "STOP 7 \"a\"\"b\""}};
+                {422, 0, "DETOKENIZE ids=1,x"},
+                {400, 0, "STOP 7 \"a\"\"b\""}};
     uint32_t row = dice_below(sizeof rows / sizeof *rows);
     if (rows[row].tag != 0 && tag_is_used(peer, rows[row].tag)) return;
     struct asked *asked = asked_push(peer, ASK_BAD, rows[row].tag);
@@ -478,7 +537,7 @@ static bool cable_talk(struct peer *peer) {
     struct errand *errand = &peer->errand[dice_below(PEER_JOBS_MAX)];
     if (peer->seal.kind != SEAL_CRC || !errand->here) return false;
     if (!errand->started && !errand->ended) return false;
-    if ( is_asked(peer, errand->tag)) return false;
+    if (is_asked(peer, errand->tag)) return false;
     if (errand_of(peer, errand->tag, true) != errand_of(peer, errand->tag, false)) return false;
     if (dice_one_in(3))
         replay_ask(peer, errand);
@@ -518,11 +577,13 @@ static void end_ask(struct peer *peer) {
     peer->drain_told = !shut;
     world.drains = world.shuts = false;
     if (!peer->observer) world.asked_drain = true;
-    if (!peer->observer && shut) sim.season = SEASON_END;
+    if (peer->observer || !shut) return;
+    sim_count(COUNT_SHUTDOWNS);
+    sim.season = SEASON_END;
 }
 
 void talk_something(struct peer *peer) {
-    if (peer->crc_asked || peer->n_asked > PEER_ASKED_MAX / 2) return;
+    if (peer->crc_asked || peer->n_asked > PEER_ASKED_MAX / 4) return;
     if (peer->n_out > PEER_OUT_BYTES / 2) return;
     if (peer->wants_crc && peer->seal.kind == SEAL_NONE) {
         crc_ask(peer);
@@ -537,7 +598,7 @@ void talk_something(struct peer *peer) {
         return;
     }
     if (cable_talk(peer)) return;
-    uint32_t what = dice_below(100);
+    uint32_t what = peer->stages ? 60 : dice_below(100);
     if (what < 4) {
         rubbish_say(peer);
         return;

@@ -433,6 +433,32 @@ Test(server, sends_http_and_tls_away_with_one_line) {
     }
 }
 
+Test(server, knows_tls_by_bytes_that_come_one_by_one) {
+    struct server_rig *rig = server_rig_serving();
+    int fd = server_rig_connect(rig);
+    cr_assert_str_eq(server_rig_ask(rig, fd, "\x16"), "");
+    cr_assert_str_eq(server_rig_ask(rig, fd, "\x03"), "");
+    const char *said = server_rig_ask(rig, fd, "\x01");
+    cr_assert_eq(server_rig_count(said, "400 - BAD_LINE \"this is not TLS"), 1, "%s", said);
+    cr_assert(server_rig_is_closed(fd));
+}
+
+Test(server, says_nothing_after_the_last_line) {
+    struct server_rig *rig = server_rig_serving();
+    int slow = server_rig_connect(rig), other = server_rig_connect(rig);
+    char asked[400 * 8 + 1] = "";
+    for (int i = 0; i < 400; i++) memcpy(asked + 8 * i, "METRICS\n", 9);
+    server_rig_send(slow, asked);
+    server_rig_turns(rig);
+    cr_assert(rig->server.client[0].input_at < rig->server.client[0].input_end, "commands wait");
+    server_rig_read(slow);
+    server_rig_ask(rig, other, "SHUTDOWN\n");
+    cr_assert_eq(rig->server.phase, SERVER_OVER);
+    const char *said = server_rig_read(slow);
+    size_t n = strlen(said);
+    cr_assert(n > 15 && strcmp(said + n - 15, "261 - shutdown\n") == 0, "%s", said + n - 60);
+}
+
 /* --- the loop --------------------------------------------------------------------------------- */
 
 Test(server, answers_while_a_step_is_computed) {
