@@ -40,7 +40,9 @@ def told(worker, pattern):
 
 def fail_once(name):
     fault, pattern = FAULTS[name]
-    with Worker("hang_ms=4000", fault=fault) as s:
+    # A step of the stand-in takes a second, and many on a busy machine.
+    patience = "hang_ms=8000" if "hang" in pattern else "hang_ms=60000"
+    with Worker(patience, fault=fault) as s:
         with s.connect() as c, s.connect() as other:
             c.send(gen_line(PROMPT, 1, max_tokens=50, temperature=0, ignore_eos=1))
             c.send(gen_line(PROMPT, 2, max_tokens=50, temperature=0, ignore_eos=1))
@@ -71,7 +73,7 @@ def each_fault_ends_the_jobs_and_leaves_the_wires():
 
 @test(300)
 def fault_while_nobody_asks_is_seen_by_health():
-    with Worker("hang_ms=4000", fault="cuGraphLaunch#3=segv") as s, s.connect() as c:
+    with Worker("hang_ms=60000", fault="cuGraphLaunch#3=segv") as s, s.connect() as c:
         c.send(gen_line(PROMPT, 1, max_tokens=50, temperature=0))
         check_equal(c.rest(1)[-1].code, 513)
         eventually(lambda: c.health()["status"] == "failed", 5)
