@@ -120,7 +120,8 @@ def measure(given, name, model):
                 result = how(model, given.threads, prompt, decode)
                 seen[who].append(figure(result, decode))
                 loads[who].append(result["load_s"])
-                peaks[who].append(result["peak_bytes"])
+                if prompt:  # the others hold a gigabyte to measure the bandwidth with
+                    peaks[who].append(result["peak_bytes"])
                 if who == "wick" and decode:
                     reads.append(result["read_bytes_per_s"])
                     last = result
