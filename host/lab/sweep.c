@@ -139,7 +139,8 @@ static bool result_draw(const struct sweep *sweep, struct fault *fault) {
 bool sweep_run(struct session *session, double read_bytes_per_s, struct fault *fault) {
     static struct sweep sweep;
     sweep = (struct sweep){.session = session};
-    while (strcmp(session->config.sweep, names[sweep.kind]) != 0) sweep.kind++;
+    while (sweep.kind < SWEEP_BATCH && strcmp(session->config.sweep, names[sweep.kind]) != 0)
+        sweep.kind++;
     points_choose(&sweep, session->config.decode_tokens);
     if (sweep.kind == SWEEP_BATCH &&
         !batch_fill(session, session->config.depth, &sweep.fill, fault))

@@ -191,8 +191,10 @@ struct backend_candidates cuda_candidates(const struct backend *backend, uint32_
     const struct cuda *c = (const struct cuda *)backend;
     wick_assert(!c->flight.on && index < c->n_results);
     const struct gpu_choice *choice = &c->layout.choice[index];
-    struct backend_candidates among = {
-        .n = choice->count, .id = choice->id, .logit = choice->logit, .log_sum = log(choice->sum)};
+    struct backend_candidates among = {.n = choice->count,
+                                       .id = choice->id,
+                                       .logit = choice->logit,
+                                       .log_sum = log((double)choice->sum)};
     while (among.n > 0 && among.logit[among.n - 1] == -INFINITY) among.n--;
     return among;
 }

@@ -22,12 +22,13 @@ void upload_carve(struct upload *u, struct layout *layout, uint32_t threads, str
     const struct model *model = layout->model;
     const struct model_layer *layer = model->layer;
     for (uint32_t i = 0; i <= model->geo.n_layers; i++) {
-        const struct model_tensor *of_layer[] = {&layer[i].q,        &layer[i].k,    &layer[i].v,
-                                                 &layer[i].attn_out, &layer[i].gate, &layer[i].up,
-                                                 &layer[i].down};
-        const struct model_tensor *beside[] = {&model->output, &model->token_embd};
+        enum { OF_LAYER = 7, BESIDE = 2 };
+        const struct model_tensor *of_layer[OF_LAYER] = {
+            &layer[i].q,    &layer[i].k,  &layer[i].v,   &layer[i].attn_out,
+            &layer[i].gate, &layer[i].up, &layer[i].down};
+        const struct model_tensor *beside[BESIDE] = {&model->output, &model->token_embd};
         bool last = i == model->geo.n_layers;
-        size_t n = last ? sizeof beside / sizeof *beside : sizeof of_layer / sizeof *of_layer;
+        size_t n = last ? BESIDE : OF_LAYER;
         for (size_t j = 0; j < n; j++) {
             const struct model_tensor *tensor = last ? beside[j] : of_layer[j];
             size_t raw = PACK_ROWS * row_bytes(tensor), scratch = repack_scratch_bytes(tensor);

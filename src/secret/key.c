@@ -27,7 +27,7 @@ static bool key_from_hex(struct mac_key *key, const char *hex, size_t n) {
     if (n < KEY_HEX_MIN || n > KEY_HEX_MAX || n % 2 != 0 || !is_hex(hex, n)) return false;
     uint8_t bytes[KEY_BYTES_MAX];
     for (size_t i = 0; i < n / 2; i++) {
-        bytes[i] = (uint8_t)(digit_value(hex[2 * i]) << 4 | digit_value(hex[2 * i + 1]));
+        bytes[i] = (uint8_t)(16 * digit_value(hex[2 * i]) + digit_value(hex[2 * i + 1]));
     }
     mac_key_set(key, bytes, n / 2);
     mac_wipe(bytes, sizeof bytes);

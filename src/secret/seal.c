@@ -79,7 +79,7 @@ static bool crc_check(struct seal *seal, const char *line, size_t *n) {
     snprintf(want, sizeof want, "%04x", (unsigned)seal_crc(line, *n - 4));
     if (memcmp(want, line + *n - 4, 4) != 0) return false;
     const char *digits = line + *n - SEAL_CRC_DIGITS;
-    uint8_t number = (uint8_t)(digit_value(digits[0]) << 4 | digit_value(digits[1]));
+    uint8_t number = (uint8_t)(16 * digit_value(digits[0]) + digit_value(digits[1]));
     seal->lost = number != (uint8_t)seal->got;
     seal->got = number + 1u;
     *n -= SEAL_CRC_CHARS;
