@@ -28,7 +28,8 @@ static const uint32_t fcntl_commands[] = {F_GETFL, F_SETFL, F_GETFD};
  * as that argument. */
 struct sandbox_call {
     uint32_t number;
-    const char *reason; /* documentation that stays beside the number */
+    enum { SERVES, COMPUTES } who; /* COMPUTES: a thread that only computes may make it as well */
+    const char *reason;            /* documentation that stays beside the number */
     unsigned argument;
     const uint32_t *values;
     uint32_t n_values;
@@ -38,74 +39,47 @@ struct sandbox_call {
 #define ONLY(argument, list) argument, list, sizeof(list) / sizeof(list)[0]
 
 static const struct sandbox_call calls[] = {
-    {__NR_futex, "the team sleeps between steps", ANY},
-    {__NR_read, "wires, signals", ANY},
-    {__NR_write, "wires, the log", ANY},
-    {__NR_poll, "the main loop waits; the log asks whether its reader stalls", ANY},
-    {__NR_ppoll, "poll, as other C libraries make it", ANY},
-    {__NR_accept4, "a client comes", ANY},
-    {__NR_setsockopt, "TCP_NODELAY and keepalive of a new client", ANY},
-    {__NR_shutdown, "a client is sent away", ANY},
-    {__NR_close, "a client goes", ANY},
-    {__NR_fcntl, "stdio is made blocking again at the end", ONLY(1, fcntl_commands)},
-    {__NR_clock_gettime, "time, where the vDSO cannot tell it", ANY},
-    {__NR_sched_yield, "a waiting member of the team lets others go first", ANY},
-    {__NR_restart_syscall, "the kernel resumes an interrupted wait", ANY},
-    {__NR_rt_sigreturn, "a signal handler returns", ANY},
-    {__NR_rt_sigprocmask, "abort() and the end of a thread", ANY},
-    {__NR_rt_sigaction, "a crash ends as the signal that it is", ANY},
-    {__NR_getpid, "abort()", ANY},
-    {__NR_gettid, "abort()", ANY},
-    {__NR_tkill, "abort()", ANY},
-    {__NR_tgkill, "abort()", ANY},
-    {__NR_exit, "a thread ends", ANY},
-    {__NR_exit_group, "the process ends", ANY},
+    {__NR_futex, COMPUTES, "the team sleeps between steps", ANY},
+    {__NR_read, SERVES, "wires, signals", ANY},
+    {__NR_write, SERVES, "wires, the log", ANY},
+    {__NR_poll, SERVES, "the main loop waits; the log asks whether its reader stalls", ANY},
+    {__NR_ppoll, SERVES, "poll, as other C libraries make it", ANY},
+    {__NR_accept4, SERVES, "a client comes", ANY},
+    {__NR_setsockopt, SERVES, "TCP_NODELAY and keepalive of a new client", ANY},
+    {__NR_shutdown, SERVES, "a client is sent away", ANY},
+    {__NR_close, SERVES, "a client goes", ANY},
+    {__NR_fcntl, SERVES, "stdio is made blocking again at the end", ONLY(1, fcntl_commands)},
+    {__NR_clock_gettime, COMPUTES, "time, where the vDSO cannot tell it", ANY},
+    {__NR_sched_yield, SERVES, "a waiting member of the team lets others go first", ANY},
+    {__NR_restart_syscall, COMPUTES, "the kernel resumes an interrupted wait", ANY},
+    {__NR_rt_sigreturn, COMPUTES, "a signal handler returns", ANY},
+    {__NR_rt_sigprocmask, COMPUTES, "abort() and the end of a thread", ANY},
+    {__NR_rt_sigaction, COMPUTES, "a crash ends as the signal that it is", ANY},
+    {__NR_getpid, COMPUTES, "abort()", ANY},
+    {__NR_gettid, COMPUTES, "abort()", ANY},
+    {__NR_tkill, COMPUTES, "abort()", ANY},
+    {__NR_tgkill, COMPUTES, "abort()", ANY},
+    {__NR_exit, COMPUTES, "a thread ends", ANY},
+    {__NR_exit_group, COMPUTES, "the process ends", ANY},
 };
 
 /* Of PID 1 as well. */
 static const struct sandbox_call init_calls[] = {
-    {__NR_wait4, "orphans that the driver leaves behind are reaped", ANY},
-    {__NR_syslog, "LOG reads the kernel's messages", ANY},
-    {__NR_sync, "before power is switched off", ANY},
-    {__NR_reboot, "SHUTDOWN, REBOOT, a bug", ANY},
-};
-
-/* Of a thread that only computes: what a panic and a crash need is all that it may say. */
-static const struct sandbox_call compute_calls[] = {
-    {__NR_futex, "members sleep between steps", ANY},
-    {__NR_clock_gettime, "time, where the vDSO cannot tell it", ANY},
-    {__NR_restart_syscall, "the kernel resumes an interrupted wait", ANY},
-    {__NR_rt_sigreturn, "a signal handler returns", ANY},
-    {__NR_rt_sigprocmask, "abort() and the end of a thread", ANY},
-    {__NR_rt_sigaction, "a crash ends as the signal that it is", ANY},
-    {__NR_getpid, "abort()", ANY},
-    {__NR_gettid, "abort()", ANY},
-    {__NR_tkill, "abort()", ANY},
-    {__NR_tgkill, "abort()", ANY},
-    {__NR_exit, "a thread ends", ANY},
-    {__NR_exit_group, "the process ends", ANY},
-};
-
-static const struct sandbox_call compute_init_calls[] = {
-    {__NR_sync, "before the machine restarts after a crash", ANY},
-    {__NR_reboot, "a crash, with on_fault=reboot", ANY},
+    {__NR_wait4, SERVES, "orphans that the driver leaves behind are reaped", ANY},
+    {__NR_syslog, SERVES, "LOG reads the kernel's messages", ANY},
+    {__NR_sync, COMPUTES, "before power is switched off, or a crash restarts the machine", ANY},
+    {__NR_reboot, COMPUTES, "SHUTDOWN, REBOOT, a bug; a crash, with on_fault=reboot", ANY},
 };
 
 enum {
     N_CALLS = sizeof calls / sizeof calls[0],
     N_INIT_CALLS = sizeof init_calls / sizeof init_calls[0],
-    N_COMPUTE_CALLS = sizeof compute_calls / sizeof compute_calls[0],
-    N_COMPUTE_INIT_CALLS = sizeof compute_init_calls / sizeof compute_init_calls[0],
     /* Architecture and number: 4. Whose code it is: 7. A call: compare and allow; the one with a
      * list also: load, a comparison for each value, kill. The end: kill. */
     PROGRAM_MAX = 4 + 7 + 2 * (N_CALLS + N_INIT_CALLS) + 2 +
                   sizeof fcntl_commands / sizeof fcntl_commands[0] + 1
 };
 _Static_assert((int)PROGRAM_MAX <= (int)FILTER_CODE_MAX, "the table fits in a filter");
-
-_Static_assert((int)N_COMPUTE_CALLS <= (int)N_CALLS &&
-                   (int)N_COMPUTE_INIT_CALLS <= (int)N_INIT_CALLS,
-               "the shorter table fits too");
 
 /* The call's number is loaded, before and after. */
 static void call_allow(struct filter *filter, const struct sandbox_call *call) {
@@ -126,8 +100,11 @@ static void call_allow(struct filter *filter, const struct sandbox_call *call) {
     filter_return(filter, SECCOMP_RET_ALLOW);
 }
 
-static void calls_allow(struct filter *filter, const struct sandbox_call *list, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) call_allow(filter, &list[i]);
+/* All of a list, or those of a thread that only computes. */
+static void calls_allow(struct filter *filter, const struct sandbox_call *list, uint32_t n,
+                        bool computing) {
+    for (uint32_t i = 0; i < n; i++)
+        if (!computing || list[i].who == COMPUTES) call_allow(filter, &list[i]);
 }
 
 bool sandbox_enter(uint32_t role, struct fault *fault) {
@@ -140,8 +117,8 @@ bool sandbox_enter(uint32_t role, struct fault *fault) {
         filter_return(&filter, SECCOMP_RET_ALLOW); /* its own fence stays (cuda/fence.c) */
         filter_load_number(&filter);
     }
-    calls_allow(&filter, calls, N_CALLS);
-    if ((role & SANDBOX_INIT) != 0) calls_allow(&filter, init_calls, N_INIT_CALLS);
+    calls_allow(&filter, calls, N_CALLS, false);
+    if ((role & SANDBOX_INIT) != 0) calls_allow(&filter, init_calls, N_INIT_CALLS, false);
     filter_return(&filter, SECCOMP_RET_KILL_PROCESS);
     return filter_install(&filter, driver_expected ? SECCOMP_FILTER_FLAG_TSYNC : 0, fault);
 }
@@ -156,12 +133,12 @@ void sandbox_compute(void) {
     struct filter filter;
     bool init = getpid() == 1;
     const uint32_t log = (uint32_t)log_fd();
-    const struct sandbox_call say = {__NR_write, "a last word", 0, &log, 1};
+    const struct sandbox_call say = {__NR_write, COMPUTES, "a last word", 0, &log, 1};
     privilege_keep(init ? PRIVILEGE(CAP_SYS_BOOT) : 0, &ignored);
     filter_begin(&filter);
-    calls_allow(&filter, compute_calls, N_COMPUTE_CALLS);
+    calls_allow(&filter, calls, N_CALLS, true);
     call_allow(&filter, &say);
-    if (init) calls_allow(&filter, compute_init_calls, N_COMPUTE_INIT_CALLS);
+    if (init) calls_allow(&filter, init_calls, N_INIT_CALLS, true);
     filter_return(&filter, SECCOMP_RET_KILL_PROCESS);
     filter_install(&filter, 0, &ignored);
 }
