@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/privilege.h"
+#include "base/text_file.h"
 #include "boot/consoles.h"
 #include "boot/counter.h"
 #include "boot/crash.h"
@@ -94,7 +95,7 @@ static void log_to_kernel(struct boot *boot) {
 }
 
 static bool command_line_read(struct boot *boot, struct config *config, struct fault *fault) {
-    long n = sysfs_read("/proc/cmdline", boot->cmdline, sizeof boot->cmdline);
+    long n = text_file_read("/proc/cmdline", boot->cmdline, sizeof boot->cmdline);
     if (n < 0) {
         return fault_set(fault, FAULT_INVALID_REQUEST, "/proc/cmdline: %s", strerror(errno));
     }
@@ -110,7 +111,8 @@ static void panic_choose(const struct config *config) {
     static const char path[] = "/proc/sys/kernel/panic";
     char text[16];
     crash_watch(config->on_fault == CONFIG_FAULT_REBOOTS);
-    if (sysfs_read(path, text, sizeof text) > 0 && strcmp(text, "0") == 0) sysfs_write(path, "10");
+    if (text_file_read(path, text, sizeof text) > 0 && strcmp(text, "0") == 0)
+        sysfs_write(path, "10");
 }
 
 static void boots_count(struct boot *boot, const struct config *config) {

@@ -7,6 +7,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/text_file.h"
 #include "boot/sysfs.h"
 
 enum { CONSOLES_BYTES = 1024, VIRTIO_CONSOLE_MS = 1000 };
@@ -54,7 +55,8 @@ static bool virtio_console_comes(void) {
         char path[SYSFS_PATH_BYTES];
         char type[16];
         snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", names.name[i]);
-        if (sysfs_read(path, type, sizeof type) > 0 && strcmp(type, console_type) == 0) return true;
+        if (text_file_read(path, type, sizeof type) > 0 && strcmp(type, console_type) == 0)
+            return true;
     }
     return false;
 }
@@ -84,7 +86,7 @@ static void consoles_default(struct config *config, const char *consoles,
 void consoles_choose(struct config *config, struct patience patience, console_complaint *complain,
                      void *context) {
     char consoles[CONSOLES_BYTES];
-    if (sysfs_read("/proc/consoles", consoles, sizeof consoles) < 0) consoles[0] = '\0';
+    if (text_file_read("/proc/consoles", consoles, sizeof consoles) < 0) consoles[0] = '\0';
     if (config->n_listen == 0) {
         consoles_default(config, consoles, patience);
         if (config->n_listen == 0) complain(context, "listen", "no terminal for the protocol");

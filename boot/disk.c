@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text_file.h"
 
 static const char label_prefix[] = "label:";
 
@@ -46,7 +47,7 @@ static void disk_look(struct disk *disk, const char *name) {
     memset(disk, 0, sizeof *disk);
     snprintf(disk->name, sizeof disk->name, "%s", name);
     snprintf(path, sizeof path, "/sys/class/block/%s/uevent", name);
-    if (sysfs_read(path, uevent, sizeof uevent) > 0) {
+    if (text_file_read(path, uevent, sizeof uevent) > 0) {
         if (!sysfs_uevent_find(uevent, "PARTNAME", disk->label, sizeof disk->label)) {
             disk->label[0] = '\0';
         }
@@ -65,7 +66,7 @@ static bool disk_is_empty(const char *name) {
     char path[SYSFS_PATH_BYTES];
     char text[32];
     snprintf(path, sizeof path, "/sys/class/block/%s/size", name);
-    return sysfs_read(path, text, sizeof text) <= 0 || strcmp(text, "0") == 0;
+    return text_file_read(path, text, sizeof text) <= 0 || strcmp(text, "0") == 0;
 }
 
 /* Adds the devices that are new. Each is read once only: a slow or broken one costs time. */

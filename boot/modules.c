@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/panic.h"
+#include "base/text_file.h"
 
 /* Where a name becomes a path. */
 static bool module_path(const char *word, size_t length, char path[SYSFS_PATH_BYTES]) {
@@ -59,7 +60,7 @@ static const char *module_load(const struct module_line *line) {
 
 unsigned modules_load(module_complaint *complain, void *context) {
     static char list[MODULES_LIST_BYTES];
-    long bytes = sysfs_read(MODULES_LIST, list, sizeof list);
+    long bytes = text_file_read(MODULES_LIST, list, sizeof list);
     if (bytes < 0 && errno == ENOENT) return 0; /* everything is built in */
     if (bytes < 0) complain(context, MODULES_LIST, strerror(errno));
     if (bytes == MODULES_LIST_BYTES - 1) complain(context, MODULES_LIST, "longer than 8 KB: cut");

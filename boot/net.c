@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text_file.h"
 #include "boot/netlink.h"
 #include "boot/sysfs.h"
 
@@ -51,7 +52,7 @@ static int number_read(const char *interface, const char *file) {
     char path[SYSFS_PATH_BYTES];
     char text[32];
     snprintf(path, sizeof path, "/sys/class/net/%.*s/%s", IF_NAMESIZE, interface, file);
-    return sysfs_read(path, text, sizeof text) > 0 ? (int)strtol(text, NULL, 10) : -1;
+    return text_file_read(path, text, sizeof text) > 0 ? (int)strtol(text, NULL, 10) : -1;
 }
 
 /* The next Ethernet of the list from *at on; NULL: none. */
@@ -144,7 +145,7 @@ static bool mac_read(const struct net *net, uint8_t mac[6]) {
     char path[SYSFS_PATH_BYTES];
     char text[32];
     snprintf(path, sizeof path, "/sys/class/net/%s/address", net->device);
-    if (sysfs_read(path, text, sizeof text) != 17) return false;
+    if (text_file_read(path, text, sizeof text) != 17) return false;
     for (int i = 0; i < 6; i++) mac[i] = (uint8_t)strtoul(text + 3 * i, NULL, 16);
     return true;
 }

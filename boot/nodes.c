@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/text_file.h"
 #include "boot/sysfs.h"
 
 enum { DEVICES_BYTES = 4096, CONTROL_MINOR = 255 /* of /dev/nvidiactl */ };
@@ -61,7 +62,7 @@ static void gpus_make(struct making *making, int major) {
         char information[1024];
         snprintf(path, sizeof path, "%s/%s/information", directory, gpus.name[i]);
         int minor = -1;
-        if (sysfs_read(path, information, sizeof information) > 0) {
+        if (text_file_read(path, information, sizeof information) > 0) {
             minor = nodes_gpu_minor(information);
         }
         if (minor < 0) {
@@ -76,7 +77,7 @@ static void gpus_make(struct making *making, int major) {
 unsigned nodes_make(node_complaint *complain, void *context) {
     struct making making = {.complain = complain, .context = context};
     char devices[DEVICES_BYTES];
-    if (sysfs_read("/proc/devices", devices, sizeof devices) < 0) return 0;
+    if (text_file_read("/proc/devices", devices, sizeof devices) < 0) return 0;
     int major = nodes_major(devices, "nvidia"); /* its name from 550.40 on */
     if (major < 0) major = nodes_major(devices, "nvidia-frontend");
     if (major >= 0) {

@@ -1,5 +1,5 @@
-/* sysfs: small files of /proc, /sys and /dev, read and written whole, and directories listed
- * without the heap (opendir wants one). */
+/* sysfs: small files of /proc, /sys and /dev written (base/text_file.h reads them), and directories
+ * listed without the heap (opendir wants one). */
 #ifndef WICK_BOOT_SYSFS_H
 #define WICK_BOOT_SYSFS_H
 
@@ -8,10 +8,6 @@
 
 /* Longest name in a directory that is looked at. */
 enum { SYSFS_NAME_BYTES = 64, SYSFS_PATH_BYTES = 256 };
-
-/* Reads at most size - 1 bytes and ends them with a NUL; a newline at the end is cut. Returns how
- * many there are, -1: errno. */
-long sysfs_read(const char *path, char *text, size_t size);
 
 /* False: errno. */
 bool sysfs_write(const char *path, const char *text);

@@ -1,12 +1,11 @@
 #include "cpu/cpu.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/panic.h"
+#include "base/text_file.h"
 #include "cpu/exact.h"
 #include "cpu/fast.h"
 #include "cpu/isa.h"
@@ -29,12 +28,7 @@ struct backend *cpu_carve(const char *isa, const struct model *model,
  * file has "QUOTA PERIOD", or "max PERIOD"; inside a container it is the container's own. */
 static uint32_t cpu_quota(void) {
     char text[64];
-    int fd = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = '\0';
+    if (text_file_read("/sys/fs/cgroup/cpu.max", text, sizeof text) <= 0) return 0;
     char *rest;
     unsigned long quota = strtoul(text, &rest, 10), period = strtoul(rest, NULL, 10);
     return quota == 0 || period == 0 ? 0 : (uint32_t)((quota + period - 1) / period);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/panic.h"
+#include "base/text_file.h"
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
 
@@ -201,12 +202,7 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
 /* Bytes that are available without swapping: MemAvailable of /proc/meminfo; 0 if unknown. */
 static uint64_t engine_memory_available(void) {
     char text[4096];
-    int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = '\0';
+    if (text_file_read("/proc/meminfo", text, sizeof text) <= 0) return 0;
     const char *line = strstr(text, "MemAvailable:");
     return line != NULL ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text_file.h"
 #include "boot/consoles.h"
 #include "boot/counter.h"
 #include "boot/disk.h"
@@ -77,15 +78,15 @@ Test(boot_sysfs, a_file_is_read_up_to_the_buffer_and_loses_its_newline) {
     cr_assert(write(fd, "4096\n", 5) == 5);
     close(fd);
     char text[16];
-    cr_assert_eq(sysfs_read(path, text, sizeof text), 4);
+    cr_assert_eq(text_file_read(path, text, sizeof text), 4);
     cr_assert_str_eq(text, "4096");
-    cr_assert_eq(sysfs_read(path, text, 3), 2);
+    cr_assert_eq(text_file_read(path, text, 3), 2);
     cr_assert_str_eq(text, "40");
     cr_assert(sysfs_write(path, "12"));
-    cr_assert_eq(sysfs_read(path, text, sizeof text), 4);
+    cr_assert_eq(text_file_read(path, text, sizeof text), 4);
     cr_assert_str_eq(text, "1296");
     unlink(path);
-    cr_assert_eq(sysfs_read(path, text, sizeof text), -1);
+    cr_assert_eq(text_file_read(path, text, sizeof text), -1);
     cr_assert_not(sysfs_write(path, "1"));
 }
 
