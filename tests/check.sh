@@ -55,9 +55,9 @@ suites="tests/system/run.py $suites"
 
 # What a suite says of its failed tests: each line, and what is said below it until the next test.
 failures() {
-    awk '/^(FAIL|not ok|\[FAIL\]|\[----\])/ { left = 12 }
+    awk '/^(FAIL|not ok|\[FAIL\]|\[----\])/ { left = 40 }
          /^(ok  |skip|[0-9]+ passed|\[====\])/ { left = 0 }
-         left-- > 0 { print "      " $0 }' "$1" | head -n 60
+         left-- > 0 { print "      " $0 }' "$1" | head -n 120
 }
 
 passed=0 failed=0 skipped=0 broken=

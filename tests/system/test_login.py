@@ -9,8 +9,8 @@ import threading
 import time
 
 from client import gen_line
-from harness import (Server, check, check_equal, eventually, free_port, median, need, options, test,
-                     wickctl, work_path)
+from harness import (Server, check, check_equal, check_quick, eventually, free_port, median, need,
+                     options, test, wickctl, work_path)
 from keyed import DOOR_WAIT_S, KEY, OBSERVER_KEY, KeyedClient, Refused, Sealer, mac
 
 PROMPT = "Once upon a time"
@@ -160,7 +160,7 @@ def a_stranger_learns_the_version_and_a_nonce():
         s.recv(1000)
         check_equal(s.recv(1000), b"")
         took = time.monotonic() - begin
-        check(DOOR_WAIT_S - 0.1 < took < DOOR_WAIT_S + 1, took)
+        check_quick(DOOR_WAIT_S - 0.1 < took < DOOR_WAIT_S + 1, took)
         with server.connect() as c:
             check_equal(c.health()["status"], "ready")
 
@@ -375,8 +375,8 @@ def ten_thousand_wrong_logins_cost_little_and_keep_nobody_else_out():
                     check_equal(c.ask("PING")[0].code, 200)
                 waits.append(time.monotonic() - start)
         took = time.monotonic() - begin
-        check(max(waits) < 0.5, "the owner waited", max(waits))
-        check(took < 60, "10 000 attempts took", took)
+        check_quick(max(waits) < 0.5, "the owner waited", max(waits))
+        check_quick(took < 60, "10 000 attempts took", took)
         # All but a few were closed before they could try: 3 at once, then one after each wait.
         check(3 <= answered <= 10 + took, "keys tried:", answered)
         check(server.rss_kb() - rss < 512, "grew by kB", server.rss_kb() - rss)
@@ -483,8 +483,8 @@ def a_thousand_half_open_connections_at_most_double_the_latency_of_a_client():
                 waits.append(time.monotonic() - begin)
             opened = flood.opened
         ratios = [b / a for a, b in zip(quiet, loud)]
-        check(max(ratios) < 2, "latency ratios of PING and GEN", ratios, quiet, loud)
-        check(max(waits) < 2, "a login took", waits)
+        check_quick(max(ratios) < 2, "latency ratios of PING and GEN", ratios, quiet, loud)
+        check_quick(max(waits) < 2, "a login took", waits)
         check(server.descriptors() < 100)
         return (f"PING x {ratios[0]:.2f}, GEN x {ratios[1]:.2f}; {opened} connections; login in "
                 f"{1e3 * median(waits):.0f} ms (median), {1e3 * max(waits):.0f} ms at most")
@@ -525,6 +525,10 @@ def the_keys_are_nowhere_to_be_read():
         # Not even in memory: only what HMAC makes of it is kept. The forged HELLO above is gone.
         digits = KEY.encode()
         searched = 0
+        try:
+            open(f"/proc/{server.pid}/mem", "rb").close()
+        except PermissionError as error:
+            return f"memory was not searched: {error}"
         with server.connect(server.unix) as c:
             c.ask("PING " + " " * 900)  # over what the client sent before
         for where, data in memory_of(server.pid):

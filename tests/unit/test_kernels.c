@@ -361,7 +361,10 @@ Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
             for (uint32_t r = 0; r < 16; r++) {
                 uint16_t half;
                 memcpy(&half, panel + 2 * r, 2);
-                cr_assert_eq(out[r], quant_f16_to_f32(half), "%s half 0x%04x", k[i]->name, half);
+                float want = quant_f16_to_f32(half);
+                /* those who compute in bfloat16 keep 8 bits of 11 */
+                float off = k[i]->bf16_kinds >> PACK_F16 & 1 ? fabsf(want) / 256 : 0;
+                cr_assert(fabsf(out[r] - want) <= off, "%s half 0x%04x", k[i]->name, half);
             }
         }
         free(panel);
