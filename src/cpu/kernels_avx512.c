@@ -18,5 +18,6 @@ static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t pane
     }
 }
 
-const struct cpu_kernels cpu_kernels_amx = {KERNELS_COMMON("amx", kernel_matmul_amx),
-                                            .bf16_kinds = 1u << PACK_Q8, .round = bf16_round};
+const struct cpu_kernels cpu_kernels_amx = {
+    KERNELS_COMMON("amx", kernel_matmul_amx),
+    .bf16_kinds = 1u << PACK_Q8 | 1u << PACK_F16 | 1u << PACK_BF16, .round = bf16_round};

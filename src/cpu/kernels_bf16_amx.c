@@ -3,19 +3,20 @@
 #include "cpu/kernels.h"
 #include "cpu/tiles.h"
 
-/* Products of 8-bit weights with activations in bfloat16, on tiles for some rows and on vectors for
- * one or two. For each block of 32 columns in order, as TDPBF16PS does it (and panel_float of
- * kernels_matmul.inc):
+/* Products with activations in bfloat16, on tiles for some rows and on vectors for one or two. For
+ * each block of 32 columns in order, as TDPBF16PS does it (and panel_float of kernels_matmul.inc):
  *
  *   even, odd = chains of FMAs from zero over the even and the odd columns
  *   acc = acc + (even + odd)
  *
- * A weight is d' * q, exact in F32, cut to its upper 16 bits, which is a bfloat16. Cutting makes it
- * smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' is larger than d by a factor that
- * adds as much on average where mantissas are spread as those of products are (their logarithms
- * evenly: the mean is 1 / ln 2). That is nearly rounding to nearest, for one instruction less: what
- * bfloat16 holds exactly stays exact, and what remains are errors of 0.2 % a weight without a
- * preference for a side, less than half of what int8 activations by blocks of 32 cost. */
+ * BF16 weights are in the panel as tiles want them. F16 weights are rounded to the nearest
+ * bfloat16. 8-bit weights are d' * q, exact in F32, cut to their upper 16 bits. Cutting makes a
+ * weight smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' is larger than d by a factor
+ * that adds as much on average where mantissas are spread as those of products are (their
+ * logarithms evenly: the mean is 1 / ln 2). That is nearly rounding to nearest, for one instruction
+ * less: what bfloat16 holds exactly stays exact, and what remains are errors of 0.2 % a weight
+ * without a preference for a side, less than half of what int8 activations by blocks of 32 cost.
+ */
 
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
@@ -31,14 +32,31 @@ enum {
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* int8 weights of a panel's block; d' and 32896 d' of its 16 rows. d' has 15 bits, so that its
- * products with 32896 (9 bits) and with q (8) are exact. */
+/* Float panels and rows are padded with zeros to whole blocks. */
+ALWAYS uint32_t blocks_of(const struct packed_matrix *weights) {
+    return (weights->cols + PACK_BLOCK - 1) / PACK_BLOCK;
+}
+
+/* A block of a panel: int8 or F16 weights. For int8, d' and 32896 d' of its 16 rows. d' has 15
+ * bits, so that its products with 32896 (9 bits) and with q (8) are exact. */
 struct block {
     const uint8_t *values;
     __m512 d, offset;
 };
 
-ALWAYS struct block block_at(const struct pack_format *format, const uint8_t *panel, uint32_t i) {
+ALWAYS void values_prefetch(const uint8_t *values, int bytes) {
+#pragma GCC unroll 16
+    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(values + FETCH_BYTES + line);
+}
+
+ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
+    struct block block = {.values = panel + (size_t)i * TILE_BYTES};
+    values_prefetch(block.values, TILE_BYTES);
+    return block;
+}
+
+ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
+    const struct pack_format *format = pack_format(PACK_Q8);
     const uint8_t *unit = panel + (size_t)(i / UNIT_BLOCKS) * format->unit_bytes;
     uint32_t b = i % UNIT_BLOCKS;
     struct block block = {.values = unit + format->values_offset + b * BLOCK_BYTES};
@@ -46,26 +64,38 @@ ALWAYS struct block block_at(const struct pack_format *format, const uint8_t *pa
     __m512i bits = _mm512_castps_si512(_mm512_mul_ps(d, _mm512_set1_ps(ROUNDING)));
     block.d = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-512)));
     block.offset = _mm512_mul_ps(block.d, _mm512_set1_ps(32896));
-#pragma GCC unroll 8
-    for (int line = 0; line < BLOCK_BYTES; line += 64)
-        __builtin_prefetch(block.values + FETCH_BYTES + line);
+    values_prefetch(block.values, BLOCK_BYTES);
     return block;
 }
 
-/* Weights of column j of four, 16 rows, as F32 not yet cut. `four` has int8 values with their sign
- * bits turned over, so u = q + 128. The bits of 32768 + u are those of 32768.0 with u in the second
- * byte; d' * (32768 + u) - 32896 d' is d' * q. */
-ALWAYS __m512 weights_of(const struct block *block, __m512i four, size_t j) {
+/* Block i of a panel; `kind`, here and below, is a constant. */
+ALWAYS struct block block_at(enum pack_kind kind, const uint8_t *panel, uint32_t i) {
+    return kind == PACK_Q8 ? block_of_q8(panel, i) : block_of_f16(panel, i);
+}
+
+/* What columns 4 g to 4 g + 3 have in common: int8 values with their sign bits turned over, so u =
+ * q
+ * + 128. */
+ALWAYS __m512i four_load(enum pack_kind kind, const struct block *block, size_t g) {
+    if (kind != PACK_Q8) return _mm512_setzero_si512();
+    return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * g),
+                            _mm512_set1_epi8((char)0x80));
+}
+
+/* Weights of column 4 g + j, 16 rows, as F32 not yet cut. For int8: the bits of 32768 + u are those
+ * of 32768.0 with u in the second byte; d' * (32768 + u) - 32896 d' is d' * q. */
+ALWAYS __m512 weights_of(enum pack_kind kind, const struct block *block, __m512i four, size_t g,
+                         size_t j) {
+    if (kind == PACK_F16) {
+        const __m256i *column = (const __m256i *)block->values + 4 * g + j;
+        __m512i bits = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_load_si256(column)));
+        return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)));
+    }
     const __m512i from = _mm512_set1_epi32((int)j << 8), bare = _mm512_set1_epi32(0x47000000);
     const __m512i lanes = _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
     __m512i floats =
         _mm512_mask_shuffle_epi8(bare, 0x2222222222222222, four, _mm512_add_epi8(lanes, from));
     return _mm512_fmsub_ps(block->d, _mm512_castsi512_ps(floats), block->offset);
-}
-
-ALWAYS __m512i weights_load(const struct block *block, size_t g) {
-    return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * g),
-                            _mm512_set1_epi8((char)0x80));
 }
 
 ALWAYS __m512 cut(__m512 w) {
@@ -75,29 +105,36 @@ ALWAYS __m512 cut(__m512 w) {
 
 /* --- one or two rows, on vectors ------------------------------------------------------------ */
 
-/* One or two panels, so that their chains of FMAs take turns; `panels` and `rows` are constants. */
-ALWAYS void twin_rows(const struct packed_matrix *weights, const uint8_t *panel, size_t panels,
-                      const struct activations *x, size_t rows, float *out, uint32_t out_stride) {
-    const struct pack_format *format = pack_format(weights->kind);
+/* One or two panels, so that their chains of FMAs take turns; `panels` and `rows` are constants.
+ * Every loop over them is unrolled by order: left to itself GCC keeps the blocks in memory, for
+ * half of the speed. */
+ALWAYS void twin_rows(enum pack_kind kind, const struct packed_matrix *weights,
+                      const uint8_t *panel, size_t panels, const struct activations *x, size_t rows,
+                      float *out, uint32_t out_stride) {
     __m512 acc[2][TWINS_MAX], even[2][TWINS_MAX], odd[2][TWINS_MAX];
+#pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
         for (size_t t = 0; t < rows; t++) acc[p][t] = _mm512_setzero_ps();
-    for (uint32_t i = 0; i < weights->cols / PACK_BLOCK; i++) {
+    for (uint32_t i = 0; i < blocks_of(weights); i++) {
         const float *f = x->f + (size_t)i * PACK_BLOCK;
         struct block block[2];
+#pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++) {
-            block[p] = block_at(format, panel + p * weights->panel_bytes, i);
+            block[p] = block_at(kind, panel + p * weights->panel_bytes, i);
+#pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
         }
 #pragma GCC unroll 8
         for (size_t g = 0; g < 8; g++) {
             __m512i four[2];
-            for (size_t p = 0; p < panels; p++) four[p] = weights_load(&block[p], g);
+#pragma GCC unroll 2
+            for (size_t p = 0; p < panels; p++) four[p] = four_load(kind, &block[p], g);
 #pragma GCC unroll 4
             for (size_t j = 0; j < 4; j++)
 #pragma GCC unroll 2
                 for (size_t p = 0; p < panels; p++) {
-                    __m512 w = cut(weights_of(&block[p], four[p], j));
+                    __m512 w = cut(weights_of(kind, &block[p], four[p], g, j));
                     __m512 *sum = j % 2 == 0 ? even[p] : odd[p];
 #pragma GCC unroll 2
                     for (size_t t = 0; t < rows; t++)
@@ -105,11 +142,15 @@ ALWAYS void twin_rows(const struct packed_matrix *weights, const uint8_t *panel,
                                                  sum[t]);
                 }
         }
+#pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++)
                 acc[p][t] = _mm512_add_ps(acc[p][t], _mm512_add_ps(even[p][t], odd[p][t]));
     }
+#pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
         for (size_t t = 0; t < rows; t++)
             _mm512_storeu_ps(out + t * out_stride + p * PACK_ROWS, acc[p][t]);
 }
@@ -117,27 +158,48 @@ ALWAYS void twin_rows(const struct packed_matrix *weights, const uint8_t *panel,
 /* --- more rows, on tiles -------------------------------------------------------------------- */
 
 /* A block of a panel as a B tile: row p holds columns 2 p and 2 p + 1 of each of the 16 rows. */
-ALWAYS void block_expand(const struct block *block, uint8_t *tile) {
+ALWAYS void block_expand(enum pack_kind kind, const struct block *block, uint8_t *tile) {
 #pragma GCC unroll 8
     for (size_t g = 0; g < 8; g++) {
-        __m512i four = weights_load(block, g);
+        __m512i four = four_load(kind, block, g);
 #pragma GCC unroll 2
-        for (size_t pair = 0; pair < 2; pair++) {
-            __m512i even = _mm512_castps_si512(weights_of(block, four, 2 * pair));
-            __m512i odd = _mm512_castps_si512(weights_of(block, four, 2 * pair + 1));
+        for (size_t j = 0; j < 4; j += 2) {
+            __m512i even = _mm512_castps_si512(weights_of(kind, block, four, g, j));
+            __m512i odd = _mm512_castps_si512(weights_of(kind, block, four, g, j + 1));
             /* upper half of odd, upper half of even: bits of `odd` where the mask has ones */
             __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xFFFF0000), odd,
                                                      _mm512_srli_epi32(even, 16), 0xCA);
-            _mm512_store_si512(tile + 64 * (2 * g + pair), both);
+            _mm512_store_si512(tile + 64 * (2 * g + j / 2), both);
         }
     }
 }
 
-/* Two panels of a slice, expanded. */
+/* Some blocks of two panels as B tiles: where they lie, or expanded. */
 struct slice {
     uint32_t blocks;
-    _Alignas(64) uint8_t tile[2][SLICE_BLOCKS][TILE_BYTES];
+    const uint8_t *tiles[2];
+    _Alignas(64) uint8_t expanded[2][SLICE_BLOCKS][TILE_BYTES];
 };
+
+/* Blocks from `at` on of one panel. */
+static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, const uint8_t *panel,
+                       int which) {
+    if (kind == PACK_BF16) {
+        slice->tiles[which] = panel + (size_t)at * TILE_BYTES;
+        return;
+    }
+    slice->tiles[which] = slice->expanded[which][0];
+    for (uint32_t i = 0; i < slice->blocks; i++) {
+        uint8_t *tile = slice->expanded[which][i];
+        if (kind == PACK_Q8) {
+            struct block block = block_at(PACK_Q8, panel, at + i);
+            block_expand(PACK_Q8, &block, tile);
+        } else {
+            struct block block = block_at(PACK_F16, panel, at + i);
+            block_expand(PACK_F16, &block, tile);
+        }
+    }
+}
 
 /* Tile registers: C of rows 0 and 1 with panels 0 and 1 (0..3), A of rows (4, 5), B of panels (6,
  * 7). `rows` and `panels` are constants: 1 or 2. `h` is the A tile of the first rows and of the
@@ -157,11 +219,11 @@ ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t b
         if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
     }
     for (uint32_t i = 0; i < slice->blocks; i++, h += TILE_BYTES) {
-        TILE_LOAD(6, slice->tile[0][i], 64);
+        TILE_LOAD(6, slice->tiles[0] + (size_t)i * TILE_BYTES, 64);
         TILE_LOAD(4, h, 64);
         TILE_BF16(0, 4, 6);
         if (panels > 1) {
-            TILE_LOAD(7, slice->tile[1][i], 64);
+            TILE_LOAD(7, slice->tiles[1] + (size_t)i * TILE_BYTES, 64);
             TILE_BF16(1, 4, 7);
         }
         if (rows > 1) {
@@ -194,20 +256,19 @@ ALWAYS void slice_rows(const struct slice *slice, const struct activations *x, u
 static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *panel,
                            uint32_t n_panels, const struct activations *x, uint32_t n_rows,
                            float *out, uint32_t out_stride) {
-    const struct pack_format *format = pack_format(weights->kind);
-    const uint32_t n_blocks = weights->cols / PACK_BLOCK;
+    const uint32_t n_blocks = blocks_of(weights);
+    /* Sums wait in `out` between slices; there is one slice where nothing keeps it small. */
+    const bool whole = weights->kind == PACK_BF16 && n_rows <= 2 * TILE_ROWS;
+    const uint32_t most = whole ? n_blocks : SLICE_BLOCKS;
     struct slice slice;
     tiles_configure(64, TILE_ROWS);
-    for (uint32_t at = 0; at < n_blocks; at += SLICE_BLOCKS) {
-        slice.blocks = n_blocks - at < SLICE_BLOCKS ? n_blocks - at : SLICE_BLOCKS;
+    for (uint32_t at = 0; at < n_blocks; at += most) {
+        slice.blocks = n_blocks - at < most ? n_blocks - at : most;
         for (uint32_t p = 0; p < n_panels; p += 2) {
-            uint32_t panels = n_panels - p > 1 ? 2 : 1;
-            for (uint32_t i = 0; i < slice.blocks; i++)
-                for (uint32_t q = 0; q < panels; q++) {
-                    const uint8_t *from = panel + (p + q) * weights->panel_bytes;
-                    struct block block = block_at(format, from, at + i);
-                    block_expand(&block, slice.tile[q][i]);
-                }
+            int panels = n_panels - p > 1 ? 2 : 1;
+            for (int q = 0; q < panels; q++)
+                slice_fill(&slice, weights->kind, at,
+                           panel + (p + (uint32_t)q) * weights->panel_bytes, q);
             if (panels == 2)
                 slice_rows(&slice, x, at, n_rows, 2, out + p * PACK_ROWS, out_stride);
             else
@@ -217,25 +278,43 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
     TILES_RELEASE();
 }
 
+static void twin_q8(const struct packed_matrix *weights, const uint8_t *panel, uint32_t n_panels,
+                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
+    for (; n_panels > 1; n_panels -= 2, panel += 2 * weights->panel_bytes, out += 2 * PACK_ROWS) {
+        if (n_rows == 2)
+            twin_rows(PACK_Q8, weights, panel, 2, x, 2, out, out_stride);
+        else
+            twin_rows(PACK_Q8, weights, panel, 2, x, 1, out, out_stride);
+    }
+    if (n_panels == 0) return;
+    if (n_rows == 2)
+        twin_rows(PACK_Q8, weights, panel, 1, x, 2, out, out_stride);
+    else
+        twin_rows(PACK_Q8, weights, panel, 1, x, 1, out, out_stride);
+}
+
+static void twin_f16(const struct packed_matrix *weights, const uint8_t *panel, uint32_t n_panels,
+                     const struct activations *x, uint32_t n_rows, float *out,
+                     uint32_t out_stride) {
+    for (; n_panels > 0; n_panels--, panel += weights->panel_bytes, out += PACK_ROWS) {
+        if (n_rows == 2)
+            twin_rows(PACK_F16, weights, panel, 1, x, 2, out, out_stride);
+        else
+            twin_rows(PACK_F16, weights, panel, 1, x, 1, out, out_stride);
+    }
+}
+
 void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
     const uint8_t *data = weights->panels + panel * weights->panel_bytes;
-    if (n_rows > TWINS_MAX) {
+    if (n_rows > TWINS_MAX)
         tiles_multiply(weights, data, n_panels, x, n_rows, out, out_stride);
-        return;
-    }
-    for (; n_panels > 0; data += 2 * weights->panel_bytes, out += 2 * PACK_ROWS) {
-        bool pair = n_panels > 1;
-        if (n_rows == 2 && pair)
-            twin_rows(weights, data, 2, x, 2, out, out_stride);
-        else if (n_rows == 2)
-            twin_rows(weights, data, 1, x, 2, out, out_stride);
-        else if (pair)
-            twin_rows(weights, data, 2, x, 1, out, out_stride);
-        else
-            twin_rows(weights, data, 1, x, 1, out, out_stride);
-        n_panels -= pair ? 2 : 1;
-    }
+    else if (weights->kind == PACK_Q8)
+        twin_q8(weights, data, n_panels, x, n_rows, out, out_stride);
+    else if (weights->kind == PACK_F16)
+        twin_f16(weights, data, n_panels, x, n_rows, out, out_stride);
+    else
+        cpu_kernels_avx512.matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
 }
 
 void bf16_round(const struct activations *x, uint32_t row) {

@@ -70,11 +70,15 @@ static inline void lf_to_f16(uint16_t *p, struct lf x) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
-static inline struct lf lf_from_bf16(const uint16_t *p) {
-    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8)));
-    return (struct lf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                       _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+static inline struct lf lf_bf16_even(const uint16_t *p) {
+    const __m256i *pairs = (const __m256i *)p;
+    return (struct lf){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs), 16)),
+                       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs + 1), 16))};
+}
+static inline struct lf lf_bf16_odd(const uint16_t *p) {
+    const __m256i *pairs = (const __m256i *)p, upper = _mm256_set1_epi32((int)0xFFFF0000);
+    return (struct lf){_mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(pairs), upper)),
+                       _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(pairs + 1), upper))};
 }
 static inline struct lf lf_from_s8(const int8_t *p) {
     __m128i x = _mm_loadu_si128((const __m128i *)p);

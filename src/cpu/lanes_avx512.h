@@ -67,9 +67,12 @@ static inline struct lf lf_from_f16(const uint16_t *p) {
 static inline void lf_to_f16(uint16_t *p, struct lf a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
 }
-static inline struct lf lf_from_bf16(const uint16_t *p) {
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return (struct lf){_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+static inline struct lf lf_bf16_even(const uint16_t *p) {
+    return (struct lf){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
+}
+static inline struct lf lf_bf16_odd(const uint16_t *p) {
+    __m512i upper = _mm512_set1_epi32((int)0xFFFF0000);
+    return (struct lf){_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), upper))};
 }
 static inline struct lf lf_from_s8(const int8_t *p) {
     return (struct lf){

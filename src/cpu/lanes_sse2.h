@@ -3,11 +3,12 @@
  * The vocabulary (the same in lanes_avx2.h and lanes_avx512.h; a new instruction set is one more
  * such file): struct lf, li   sixteen floats, sixteen int32 struct lw       64 weight bytes: lane r
  * has the four bytes of columns 4 g .. 4 g + 3 of row r lf_fma(a, b, c) a * b + c, fused where the
- * instruction set can (SSE2 rounds twice) lf_fnma         c - a * b lf_zero_below(x, limit, a)   a,
- * but 0 in lanes with x < limit lf_scale_exponent(a, n)      a * 2^n, n in -126 .. 127 li_round to
- * nearest, ties to even li_start_s8(sum of x) what the sum of a block starts at; li_dot_s8 adds
- * four columns of int8 weights li_dot_u4       the same for weights 0 .. 15 Integer sums are exact
- * and therefore the same everywhere; only lf_fma tells instruction sets apart. */
+ * instruction set can (SSE2 rounds twice) lf_fnma         c - a * b lf_bf16_even, _odd   of 32
+ * values: 2 r, 2 r + 1 in lane r lf_zero_below(x, limit, a)   a, but 0 in lanes with x < limit
+ * lf_scale_exponent(a, n)      a * 2^n, n in -126 .. 127 li_round to nearest, ties to even
+ * li_start_s8(sum of x) what the sum of a block starts at; li_dot_s8 adds four columns of int8
+ * weights li_dot_u4       the same for weights 0 .. 15 Integer sums are exact and therefore the
+ * same everywhere; only lf_fma tells instruction sets apart. */
 #ifndef WICK_CPU_LANES_SSE2_H
 #define WICK_CPU_LANES_SSE2_H
 
@@ -18,6 +19,9 @@
 
 #define LANES_NAME "sse2"
 #define LANES_KERNELS cpu_kernels_sse2
+
+/* GCC would keep some of these out of line besides, for 10 KB of kernels. */
+#define LANE static inline __attribute__((always_inline))
 
 enum {
     LANES_TOKENS = 1, /* activation rows a product keeps in registers */
@@ -34,60 +38,60 @@ struct lw {
     __m128i v[4];
 };
 
-static inline struct lf lf_set(float x) {
+LANE struct lf lf_set(float x) {
     __m128 v = _mm_set1_ps(x);
     return (struct lf){{v, v, v, v}};
 }
-static inline struct lf lf_load(const float *p) {
+LANE struct lf lf_load(const float *p) {
     return (struct lf){
         {_mm_loadu_ps(p), _mm_loadu_ps(p + 4), _mm_loadu_ps(p + 8), _mm_loadu_ps(p + 12)}};
 }
-static inline void lf_store(float *p, struct lf a) {
+LANE void lf_store(float *p, struct lf a) {
     for (int i = 0; i < 4; i++) _mm_storeu_ps(p + 4 * i, a.v[i]);
 }
-static inline struct lf lf_add(struct lf a, struct lf b) {
+LANE struct lf lf_add(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_add_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_sub(struct lf a, struct lf b) {
+LANE struct lf lf_sub(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_sub_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_mul(struct lf a, struct lf b) {
+LANE struct lf lf_mul(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_mul_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_div(struct lf a, struct lf b) {
+LANE struct lf lf_div(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_div_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_fma(struct lf a, struct lf b, struct lf c) {
+LANE struct lf lf_fma(struct lf a, struct lf b, struct lf c) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_add_ps(_mm_mul_ps(a.v[i], b.v[i]), c.v[i]);
     return a;
 }
-static inline struct lf lf_fnma(struct lf a, struct lf b, struct lf c) {
+LANE struct lf lf_fnma(struct lf a, struct lf b, struct lf c) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_sub_ps(c.v[i], _mm_mul_ps(a.v[i], b.v[i]));
     return a;
 }
-static inline struct lf lf_max(struct lf a, struct lf b) {
+LANE struct lf lf_max(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_max_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_min(struct lf a, struct lf b) {
+LANE struct lf lf_min(struct lf a, struct lf b) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_min_ps(a.v[i], b.v[i]);
     return a;
 }
-static inline struct lf lf_abs(struct lf a) {
+LANE struct lf lf_abs(struct lf a) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_andnot_ps(_mm_set1_ps(-0.0f), a.v[i]);
     return a;
 }
-static inline struct lf lf_zero_below(struct lf x, struct lf limit, struct lf a) {
+LANE struct lf lf_zero_below(struct lf x, struct lf limit, struct lf a) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_and_ps(_mm_cmpnlt_ps(x.v[i], limit.v[i]), a.v[i]);
     return a;
 }
 /* binary16 -> binary32 in integer arithmetic: move exponent and mantissa into place as a
  * subnormal-safe product with 2^112; infinities and NaNs get the largest exponent. */
-static inline __m128 lf_f16_quarter(__m128i halves) {
+LANE __m128 lf_f16_quarter(__m128i halves) {
     __m128i wide = _mm_unpacklo_epi16(halves, _mm_setzero_si128());
     __m128i sign = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x8000)), 16);
     __m128i body = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x7FFF)), 13);
@@ -102,99 +106,107 @@ static inline __m128 lf_f16_quarter(__m128i halves) {
         _mm_or_si128(_mm_and_si128(tiny, _mm_castps_si128(small)), _mm_andnot_si128(tiny, normal));
     return _mm_castsi128_ps(_mm_or_si128(picked, sign));
 }
-static inline struct lf lf_from_f16(const uint16_t *p) {
+LANE struct lf lf_from_f16(const uint16_t *p) {
     struct lf out;
     for (int i = 0; i < 4; i++)
         out.v[i] = lf_f16_quarter(_mm_loadl_epi64((const __m128i *)(p + 4 * i)));
     return out;
 }
-static inline void lf_to_f16(uint16_t *p, struct lf a) {
+LANE void lf_to_f16(uint16_t *p, struct lf a) {
     float values[16];
     lf_store(values, a);
     for (int i = 0; i < 16; i++) p[i] = quant_f32_to_f16(values[i]);
 }
-static inline struct lf lf_from_bf16(const uint16_t *p) {
+LANE struct lf lf_bf16_even(const uint16_t *p) {
     struct lf out;
     for (int i = 0; i < 4; i++) {
-        __m128i halves = _mm_loadl_epi64((const __m128i *)(p + 4 * i));
-        out.v[i] = _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), halves));
+        __m128i pairs = _mm_loadu_si128((const __m128i *)p + i);
+        out.v[i] = _mm_castsi128_ps(_mm_slli_epi32(pairs, 16));
     }
     return out;
 }
-static inline struct lf lf_from_words(__m128i low, __m128i high) {
+LANE struct lf lf_bf16_odd(const uint16_t *p) {
+    struct lf out;
+    for (int i = 0; i < 4; i++) {
+        __m128i pairs = _mm_loadu_si128((const __m128i *)p + i);
+        out.v[i] = _mm_castsi128_ps(_mm_and_si128(pairs, _mm_set1_epi32((int)0xFFFF0000)));
+    }
+    return out;
+}
+LANE struct lf lf_from_words(__m128i low, __m128i high) {
     return (struct lf){{_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(low, low), 16)),
                         _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpackhi_epi16(low, low), 16)),
                         _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(high, high), 16)),
                         _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpackhi_epi16(high, high), 16))}};
 }
-static inline struct lf lf_from_s8(const int8_t *p) {
+LANE struct lf lf_from_s8(const int8_t *p) {
     __m128i x = _mm_loadu_si128((const __m128i *)p);
     return lf_from_words(_mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8),
                          _mm_srai_epi16(_mm_unpackhi_epi8(x, x), 8));
 }
-static inline struct lf lf_from_u8(const uint8_t *p) {
+LANE struct lf lf_from_u8(const uint8_t *p) {
     __m128i x = _mm_loadu_si128((const __m128i *)p), zero = _mm_setzero_si128();
     return lf_from_words(_mm_unpacklo_epi8(x, zero), _mm_unpackhi_epi8(x, zero));
 }
-static inline struct lf lf_from_int(struct li a) {
+LANE struct lf lf_from_int(struct li a) {
     struct lf out;
     for (int i = 0; i < 4; i++) out.v[i] = _mm_cvtepi32_ps(a.v[i]);
     return out;
 }
-static inline struct li li_round(struct lf a) {
+LANE struct li li_round(struct lf a) {
     struct li out;
     for (int i = 0; i < 4; i++) out.v[i] = _mm_cvtps_epi32(a.v[i]);
     return out;
 }
-static inline struct lf lf_scale_exponent(struct lf a, struct li n) {
+LANE struct lf lf_scale_exponent(struct lf a, struct li n) {
     for (int i = 0; i < 4; i++) {
         __m128i bits = _mm_slli_epi32(_mm_add_epi32(n.v[i], _mm_set1_epi32(127)), 23);
         a.v[i] = _mm_mul_ps(a.v[i], _mm_castsi128_ps(bits));
     }
     return a;
 }
-static inline void li_store_s8(int8_t *p, struct li a) {
+LANE void li_store_s8(int8_t *p, struct li a) {
     __m128i low = _mm_packs_epi32(a.v[0], a.v[1]), high = _mm_packs_epi32(a.v[2], a.v[3]);
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(low, high));
 }
 
-static inline struct li li_set(int32_t x) {
+LANE struct li li_set(int32_t x) {
     __m128i v = _mm_set1_epi32(x);
     return (struct li){{v, v, v, v}};
 }
-static inline struct lw lw_load_s8(const uint8_t *p) {
+LANE struct lw lw_load_s8(const uint8_t *p) {
     const __m128i *quarter = (const __m128i *)p;
     return (struct lw){{_mm_load_si128(quarter), _mm_load_si128(quarter + 1),
                         _mm_load_si128(quarter + 2), _mm_load_si128(quarter + 3)}};
 }
-static inline struct lw lw_load_low4(const uint8_t *p) {
+LANE struct lw lw_load_low4(const uint8_t *p) {
     struct lw w = lw_load_s8(p);
     for (int i = 0; i < 4; i++) w.v[i] = _mm_and_si128(w.v[i], _mm_set1_epi8(15));
     return w;
 }
-static inline struct lw lw_load_high4(const uint8_t *p) {
+LANE struct lw lw_load_high4(const uint8_t *p) {
     struct lw w = lw_load_s8(p);
     for (int i = 0; i < 4; i++)
         w.v[i] = _mm_and_si128(_mm_srli_epi16(w.v[i], 4), _mm_set1_epi8(15));
     return w;
 }
-static inline struct li li_start_s8(int32_t sum_x) {
+LANE struct li li_start_s8(int32_t sum_x) {
     (void)sum_x;
     return li_set(0);
 }
 /* PMADDWD leaves columns 0+1 and 2+3 of a row in neighbouring lanes: fold them. */
-static inline __m128i li_dot_quarter(__m128i acc, __m128i low, __m128i high, __m128i x) {
+LANE __m128i li_dot_quarter(__m128i acc, __m128i low, __m128i high, __m128i x) {
     __m128 a = _mm_castsi128_ps(_mm_madd_epi16(low, x));
     __m128 b = _mm_castsi128_ps(_mm_madd_epi16(high, x));
     __m128i even = _mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)));
     __m128i odd = _mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
     return _mm_add_epi32(acc, _mm_add_epi32(even, odd));
 }
-static inline __m128i li_words(int32_t x4) {
+LANE __m128i li_words(int32_t x4) {
     __m128i bytes = _mm_set1_epi32(x4);
     return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
 }
-static inline struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
+LANE struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
     __m128i x = li_words(x4);
     for (int i = 0; i < 4; i++) {
         __m128i low = _mm_srai_epi16(_mm_unpacklo_epi8(w.v[i], w.v[i]), 8);
@@ -203,7 +215,7 @@ static inline struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
     }
     return acc;
 }
-static inline struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
+LANE struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
     __m128i x = li_words(x4), zero = _mm_setzero_si128();
     for (int i = 0; i < 4; i++)
         acc.v[i] = li_dot_quarter(acc.v[i], _mm_unpacklo_epi8(w.v[i], zero),

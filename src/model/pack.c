@@ -66,12 +66,17 @@ size_t pack_matrix_bytes(const struct packed_matrix *matrix) {
     return matrix->n_panels * matrix->panel_bytes;
 }
 
-/* One row of F32, F16 or BF16: column k of row r goes to element 16 k + r. */
-static void pack_float_row(const uint8_t *source, uint32_t cols, uint32_t value_bytes, uint32_t r,
+/* Where column k of row r is in a panel of F32, F16 or BF16. */
+static size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r) {
+    if (kind == PACK_BF16) return (size_t)(k / 2) * 2 * PACK_ROWS + 2 * r + k % 2;
+    return (size_t)k * PACK_ROWS + r;
+}
+
+static void pack_float_row(enum pack_kind kind, const uint8_t *source, uint32_t cols, uint32_t r,
                            uint8_t *panel) {
-    uint8_t *out = panel + (size_t)r * value_bytes;
+    const size_t value_bytes = pack_format(kind)->bits / 8u;
     for (uint32_t k = 0; k < cols; k++)
-        memcpy(out + (size_t)k * PACK_ROWS * value_bytes, source + (size_t)k * value_bytes,
+        memcpy(panel + pack_float_element(kind, k, r) * value_bytes, source + k * value_bytes,
                value_bytes);
 }
 
@@ -168,7 +173,7 @@ void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *m
     }
     memset(out, 0, matrix->panel_bytes);
     for (uint32_t r = 0; r < count; r++)
-        pack_float_row(source + r * row_bytes, tensor->cols, format->bits / 8u, r, out);
+        pack_float_row(matrix->kind, source + r * row_bytes, tensor->cols, r, out);
 }
 
 /* The raw value of column c (0..31) of row r in a block of values. */
@@ -223,7 +228,7 @@ void pack_row_expand(const struct packed_matrix *matrix, uint32_t row, float *ou
     uint32_t r = row % PACK_ROWS;
     if (format->sub == 0) {
         for (uint32_t k = 0; k < matrix->cols; k++)
-            out[k] = pack_float_value(matrix->kind, panel, (size_t)k * PACK_ROWS + r);
+            out[k] = pack_float_value(matrix->kind, panel, pack_float_element(matrix->kind, k, r));
         return;
     }
     uint32_t blocks = format->unit_columns / PACK_BLOCK;

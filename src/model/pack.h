@@ -4,8 +4,9 @@
  * 64 bytes, so every load of a kernel is aligned. r = row 0..15 of the panel, j = 0..3, rows beyond
  * the matrix are zero.
  *
- *   float (F32, F16, BF16)   unit = one column k: 16 values, r innermost; columns padded to 32 with
- * zeros
+ *   F32, F16                 element 16 k + r is column k; columns padded to 32 with zeros
+ *   BF16                     element 32 (k / 2) + 2 r + k % 2 is column k: pairs of columns, padded
+ *                            likewise; 32 columns are a B tile of TDPBF16PS
  *
  *   flat, two blocks of 32   [0,32) d of block 0, [32,64) d of block 1 (binary16 x 16 rows)
  *   columns a unit           [64,128) m likewise, where the format has a min

@@ -25,6 +25,8 @@ LOGIT_TOLERANCE = 1e-3
 # llama.cpp's own mean KL from the exact evaluation of tales-4m, over the 82 positions of prompt1.
 # Types it was not measured for take the figure of the nearest format.
 KL_BOUND = {
+    "F16": 7.2e-5,  # Q8_0
+    "BF16": 7.2e-5,  # Q8_0
     "Q8_0": 7.2e-5,
     "Q4_0": 7.0e-5,
     "Q4_1": 7.0e-5,  # Q4_0
@@ -38,7 +40,12 @@ KL_BOUND = {
     "IQ4_XS": 2.6e-4,
     "Q2_K": 3.4e-4,
 }
-UNROUNDED = ("F32", "F16", "BF16")  # fast paths do not round activations for these
+
+
+def is_unrounded(kind, isa):
+    """Whether `isa` leaves the activations of such weights as they are. Tiles take bfloat16."""
+    return kind == "F32" or kind in ("F16", "BF16") and isa != "amx"
+
 
 
 def stages_read(directory):

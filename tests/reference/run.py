@@ -255,7 +255,7 @@ def logits_test(lab, isa, entry):
     worst = compare.logits_difference(rows[:same], reference[:same])
     kl = compare.kl_listed(rows[:n], reference[:n])
     top1 = compare.top1_agreement(rows[:n], reference[:n])
-    exact_wanted = isa == "exact" or kind in compare.UNROUNDED
+    exact_wanted = isa == "exact" or compare.is_unrounded(kind, isa)
     bound = None if exact_wanted else compare.KL_BOUND[kind]
     note = f"worst {worst:.1e}  KL {kl:+.1e}"
     note += f" of {bound:.1e}" if bound else ""
@@ -282,7 +282,7 @@ def distribution_test(lab, isa, entry, exact, scratch, table):
     _, kind, model, home = entry
     own, vocab = dump_logits(lab, isa, model, os.path.join(home, "prompt.txt"), scratch)
     kl = compare.kl_full(own, exact, vocab)
-    bound = compare.KL_BOUND.get(kind, 1e-7)
+    bound = 1e-7 if compare.is_unrounded(kind, isa) else compare.KL_BOUND[kind]
     table.setdefault(kind, {})[isa] = kl
     expect(kl <= bound, f"mean KL over the vocabulary {kl:.2e}, allowed {bound:.1e}")
     return f"{kl:.1e} of {bound:.1e}"
@@ -399,8 +399,8 @@ def geometries(report, lab, isas, scratch):
             continue
         lab.make_model(out=model, vocab_from=demo, layers=2, **keys)
         exact, _ = dump_logits(lab, "exact", model, prompt, scratch)
-        unrounded = keys["type"] in compare.UNROUNDED
         for isa, name in names:
+            unrounded = compare.is_unrounded(keys["type"], isa)
             report.test(name, geometry_test, lab, isa, model, unrounded, exact, prompt, scratch)
 
 
