@@ -21,8 +21,10 @@ static struct fast_widths fast_widths_of(const struct model_geometry *geo,
     w.kv_pad = (uint32_t)round_up(w.kv, PACK_BLOCK);
     w.ffn_pad = (uint32_t)round_up(w.ffn, PACK_BLOCK);
     w.vocab_pad = (uint32_t)round_up(geo->vocab, PACK_ROWS);
-    w.group_blocks = (w.group + ATTEND_HEADS - 1) / ATTEND_HEADS;
-    w.scores = (uint32_t)round_up(limits->ctx, 16);
+    w.block_heads = w.group < ATTEND_QUERIES ? w.group : ATTEND_QUERIES;
+    w.block_rows = ATTEND_QUERIES / w.block_heads;
+    w.group_blocks = (w.group + w.block_heads - 1) / w.block_heads;
+    w.scores = ATTEND_QUERIES * (uint32_t)round_up(limits->ctx, 16);
     w.rows = (uint32_t)round_up(limits->rows_max, 16);
     w.logits = (uint32_t)round_up(limits->logits_max, 16);
     return w;
@@ -103,7 +105,7 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->logits = fast_take_floats(arena, (size_t)logits * w->vocab_pad);
-    f->scores = fast_take_floats(arena, (size_t)threads * ATTEND_HEADS * w->scores);
+    f->scores = fast_take_floats(arena, (size_t)threads * w->scores);
     f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * FAST_GROUP * PACK_ROWS);
     if (!f->limits.taps) return;
     f->tapped.out = fast_take_floats(arena, (size_t)rows * w->dim_pad);

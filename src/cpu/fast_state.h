@@ -26,8 +26,10 @@ struct fast_widths {
     uint32_t dim_pad, q_pad, kv_pad, ffn_pad; /* multiples of 32 */
     uint32_t vocab_pad;                       /* multiple of 16 */
     uint32_t group;                           /* query heads of a KV head */
-    uint32_t group_blocks; /* attend jobs of a KV head: ceil(group / ATTEND_HEADS) */
-    uint32_t scores;       /* ctx, padded to 16 */
+    uint32_t block_heads;  /* query heads of an attend job: at most ATTEND_QUERIES */
+    uint32_t block_rows;   /* and rows: what fits of ATTEND_QUERIES */
+    uint32_t group_blocks; /* attend jobs of a KV head and its rows */
+    uint32_t scores;       /* of an attend job */
     uint32_t rows, logits; /* of the batch at most, padded to 16 */
 };
 
@@ -43,10 +45,12 @@ struct fast_step {
     const struct batch *batch; /* NULL: no step */
     uint32_t phase;            /* enum fast_phase */
     uint32_t layer;
-    bool open;          /* the team works on this phase */
-    uint32_t group;     /* panels of an item of this phase */
-    uint64_t since_ns;  /* when this phase began */
-    uint64_t waited_ns; /* what the team had waited by then */
+    bool open;                              /* the team works on this phase */
+    uint32_t group;                         /* panels of an item of this phase */
+    uint64_t since_ns;                      /* when this phase began */
+    uint64_t waited_ns;                     /* what the team had waited by then */
+    uint32_t n_blocks;                      /* of rows that attend together */
+    uint16_t block_row[BATCH_ROWS_MAX + 1]; /* where each begins; the last ends at n_rows */
     uint32_t n_logits;
     uint32_t logits_row[BATCH_ROWS_MAX]; /* batch rows that want logits, in order */
 };
@@ -77,7 +81,7 @@ struct fast {
     struct activations last;    /* (logits_max, dim_pad) input of the head */
     float *rope_cos, *rope_sin; /* (rope_dim / 2) */
     float *logits;              /* (logits_max, vocab_pad) */
-    float *scores;              /* (threads, ATTEND_HEADS, width.scores) */
+    float *scores;              /* (threads, width.scores) */
     float *tile; /* (threads, 2, rows, 16 FAST_GROUP) outputs before they are merged */
     struct fast_tapped tapped;
 

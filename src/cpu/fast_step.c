@@ -151,36 +151,39 @@ static void phase_rope(struct fast *f, uint32_t member, uint32_t item) {
              r->pages[r->position / KV_PAGE_TOKENS], r->position % KV_PAGE_TOKENS, head, k, v);
 }
 
-/* Items: (row, KV head, block of its query heads). */
+/* Where the attention of a query head goes when somebody taps it. */
+static float *step_weights_out(const struct fast *f, uint32_t row, uint32_t head) {
+    if (f->backend.tap == NULL) return NULL;
+    const struct batch *batch = f->step.batch;
+    size_t width = round_up(batch->row[batch->n_rows - 1].position + 1, 256);
+    return f->tapped.attn_weights + ((size_t)head * batch->n_rows + row) * width;
+}
+
+/* Items: (block of rows, KV head, block of its query heads). */
 static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
     const struct model_geometry *geo = &f->model->geo;
     const struct fast_widths *w = &f->width;
-    uint32_t per_row = geo->n_kv_heads * w->group_blocks, row = item / per_row;
-    uint32_t kv_head = item % per_row / w->group_blocks;
-    uint32_t first = item % w->group_blocks * ATTEND_HEADS;
-    uint32_t head = kv_head * w->group + first;
-    const struct batch_row *r = &f->step.batch->row[row];
+    uint32_t group_block = item % w->group_blocks, block = item / w->group_blocks / geo->n_kv_heads;
     struct attend_job job = {
         .kv = &f->kv,
         .layer = f->kv_pages + f->step.layer * f->kv.layer_bytes,
-        .pages = r->pages,
-        .n_kv = r->position + 1,
-        .kv_head = kv_head,
-        .group = w->group - first < ATTEND_HEADS ? w->group - first : ATTEND_HEADS,
-        .query = f->q + (size_t)row * w->q_pad + head * geo->head_dim,
-        .out = f->attn.f + (size_t)row * w->q_pad + head * geo->head_dim,
+        .pages = f->step.batch->row[f->step.block_row[block]].pages,
+        .kv_head = item / w->group_blocks % geo->n_kv_heads,
         .scale = 1.0f / sqrtf((float)geo->head_dim),
-        .scores = f->scores + (size_t)member * ATTEND_HEADS * w->scores,
-        .scores_stride = w->scores,
+        .scores = f->scores + (size_t)member * w->scores,
     };
-    if (f->backend.tap != NULL) {
-        const struct batch *batch = f->step.batch;
-        uint32_t n_kv = batch->row[batch->n_rows - 1].position + 1;
-        uint32_t width = (uint32_t)round_up(n_kv, 256);
-        job.weights_stride = width * batch->n_rows;
-        job.weights_out =
-            f->tapped.attn_weights + (size_t)head * job.weights_stride + (size_t)row * width;
-    }
+    uint32_t first = job.kv_head * w->group + group_block * w->block_heads;
+    uint32_t end = (job.kv_head + 1) * w->group;
+    if (end > first + w->block_heads) end = first + w->block_heads;
+    for (uint32_t row = f->step.block_row[block]; row < f->step.block_row[block + 1]; row++)
+        for (uint32_t head = first; head < end; head++) {
+            size_t at = (size_t)row * w->q_pad + head * geo->head_dim;
+            job.query[job.n_queries++] =
+                (struct attend_query){.query = f->q + at,
+                                      .out = f->attn.f + at,
+                                      .n_kv = f->step.batch->row[row].position + 1,
+                                      .weights_out = step_weights_out(f, row, head)};
+        }
     f->kernels->attend(&job);
 }
 
@@ -351,7 +354,7 @@ static uint32_t step_items(struct fast *f) {
     case ITEM_ROW_KV_HEAD:
         return n_rows * geo->n_kv_heads;
     case ITEM_ATTEND:
-        return n_rows * geo->n_kv_heads * f->width.group_blocks;
+        return f->step.n_blocks * geo->n_kv_heads * f->width.group_blocks;
     case ITEM_PANEL:
         return step_panels(f);
     case ITEM_LOGITS_ROW:
@@ -404,6 +407,18 @@ static void step_next(struct fast *f) {
     }
 }
 
+/* Consecutive rows of a sequence share what attention loads. */
+static void step_block_rows(struct fast *f, const struct batch *batch) {
+    struct fast_step *step = &f->step;
+    for (uint32_t row = 0, rows = 0; row < batch->n_rows; row++, rows++) {
+        bool same = row > 0 && batch->row[row].pages == batch->row[row - 1].pages;
+        if (same && rows < f->width.block_rows) continue;
+        step->block_row[step->n_blocks++] = (uint16_t)row;
+        rows = 0;
+    }
+    step->block_row[step->n_blocks] = (uint16_t)batch->n_rows;
+}
+
 void fast_step_begin(struct fast *f, const struct batch *batch) {
     wick_assert(f->step.batch == NULL);
     wick_assert(batch->n_rows > 0 && batch->n_rows <= f->limits.rows_max);
@@ -418,6 +433,7 @@ void fast_step_begin(struct fast *f, const struct batch *batch) {
         if (batch->row[row].wants != ROW_NOTHING) f->step.logits_row[f->step.n_logits++] = row;
     }
     wick_assert(f->step.n_logits <= f->limits.logits_max);
+    step_block_rows(f, batch);
 }
 
 enum backend_status fast_step_advance(struct fast *f, uint64_t deadline_ns) {

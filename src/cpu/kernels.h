@@ -36,23 +36,26 @@ struct activations {
     bool fine; /* two planes a row */
 };
 
-enum { ATTEND_HEADS = 4 }; /* query heads that share a load of keys and values */
+enum { ATTEND_QUERIES = 8 }; /* that share a load of keys and values */
 
-/* Query heads of one row that share a KV head. */
+/* One query head of one row. */
+struct attend_query {
+    const float *query; /* (head_dim), rotated */
+    float *out;         /* (head_dim) */
+    uint32_t n_kv;      /* positions to attend to, own included; at least 1 */
+    float *weights_out; /* NULL, or (n_kv): the softmax, for taps */
+};
+
+/* Queries of one sequence and one KV head: heads of its group, and rows. */
 struct attend_job {
     const struct kv_layout *kv;
     const uint8_t *layer;  /* this layer's pages */
     const uint32_t *pages; /* of the sequence */
-    uint32_t n_kv;         /* positions to attend to, own included */
     uint32_t kv_head;
-    uint32_t group;         /* query heads */
-    const float *query;     /* (group, head_dim), rotated */
-    float *out;             /* (group, head_dim) */
-    float scale;            /* 1 / sqrt(head_dim) */
-    float *scores;          /* scratch (ATTEND_HEADS, scores_stride) */
-    uint32_t scores_stride; /* at least n_kv, a multiple of 16 */
-    float *weights_out;     /* NULL, or (group, weights_stride): the softmax, for taps */
-    uint32_t weights_stride;
+    uint32_t n_queries;
+    struct attend_query query[ATTEND_QUERIES];
+    float scale;   /* 1 / sqrt(head_dim) */
+    float *scores; /* scratch (ceil(longest n_kv / 16), ATTEND_QUERIES, 16) */
 };
 
 /* What weights are multiplied with: f, q, or f rounded to bfloat16. */
@@ -76,7 +79,7 @@ struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, float *out);
     /* out[i] += x[i] for 16 lanes. */
     void (*add)(const float *x, float *out);
-    /* softmax(scale * q K^T) V over the pages. */
+    /* softmax(scale * q K^T) V over the pages, for each query. */
     void (*attend)(const struct attend_job *job);
     /* Reads `bytes` (a multiple of 256) as decoding reads weights, and returns a sum that depends
      * on all of them: the roofline that wick-lab bench measures against. */

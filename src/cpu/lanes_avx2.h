@@ -8,7 +8,7 @@
 #define LANES_NAME "avx2"
 #define LANES_KERNELS cpu_kernels_avx2
 
-enum { LANES_TOKENS = 2, LANES_UNROLL = 8 };
+enum { LANES_TOKENS = 2, LANES_UNROLL = 8, LANES_QUERIES = 4, LANES_VALUES = 1 };
 
 struct lf {
     __m256 a, b;

@@ -10,7 +10,7 @@
 #define LANES_NAME "avx512"
 #define LANES_KERNELS cpu_kernels_avx512
 
-enum { LANES_TOKENS = 8, LANES_UNROLL = 8 };
+enum { LANES_TOKENS = 8, LANES_UNROLL = 8, LANES_QUERIES = 8, LANES_VALUES = 2 };
 
 struct lf {
     __m512 v;

@@ -24,8 +24,10 @@
 #define LANE static inline __attribute__((always_inline))
 
 enum {
-    LANES_TOKENS = 1, /* activation rows a product keeps in registers */
-    LANES_UNROLL = 1  /* sixteen registers hold one step of a loop; more is only bigger */
+    LANES_TOKENS = 1,  /* activation rows a product keeps in registers */
+    LANES_UNROLL = 1,  /* sixteen registers hold one step of a loop; more is only bigger */
+    LANES_QUERIES = 4, /* attention: queries, and lanes of their values, at once */
+    LANES_VALUES = 1
 };
 
 struct lf {

@@ -3,13 +3,15 @@
 
     noisy_cable.py FD_A FD_B SEED FLIP DROP DOUBLE BREAK SILENCE
 
-FLIP, DROP, DOUBLE, BREAK and SILENCE are probabilities for each byte: one bit of it changes; it gets
-lost; it comes twice; a break (a zero byte) comes before it; the cable is dead for 5 s, and what is
-sent meanwhile is lost. At the end, of input that is, it writes what it did to stderr."""
+FLIP, DROP, DOUBLE, BREAK and SILENCE are probabilities for each byte: one bit of it changes; it
+gets lost; it comes twice; a break (a zero byte) comes before it; the cable is dead for 5 s, and
+what is sent meanwhile is lost. At the end (of input, or a SIGINT) it writes what it did to
+stderr."""
 
 import os
 import random
 import select
+import signal
 import sys
 import time
 
@@ -17,6 +19,8 @@ SILENCE_S = 5
 
 
 def main():
+    # Who was started in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ends = [int(fd) for fd in sys.argv[1:3]]
     flip, drop, double, brk, silence = (float(x) for x in sys.argv[4:9])
     random_of = {fd: random.Random(f"{sys.argv[3]} {i}") for i, fd in enumerate(ends)}
