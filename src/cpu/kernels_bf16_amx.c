@@ -214,27 +214,42 @@ ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t b
         TILE_ZERO(3);
     } else {
         TILE_LOAD(0, out, out_stride);
+        TILES_SPACE();
         if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
+        TILES_SPACE();
         if (rows > 1) TILE_LOAD(2, second, out_stride);
+        TILES_SPACE();
         if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
     }
     for (uint32_t i = 0; i < slice->blocks; i++, h += TILE_BYTES) {
+        TILES_SPACE();
         TILE_LOAD(6, slice->tiles[0] + (size_t)i * TILE_BYTES, 64);
+        TILES_SPACE();
         TILE_LOAD(4, h, 64);
+        TILES_SPACE();
         TILE_BF16(0, 4, 6);
+        TILES_SPACE();
         if (panels > 1) {
             TILE_LOAD(7, slice->tiles[1] + (size_t)i * TILE_BYTES, 64);
+            TILES_SPACE();
             TILE_BF16(1, 4, 7);
         }
         if (rows > 1) {
+            TILES_SPACE();
             TILE_LOAD(5, h + below, 64);
+            TILES_SPACE();
             TILE_BF16(2, 5, 6);
+            TILES_SPACE();
             if (panels > 1) TILE_BF16(3, 5, 7);
         }
     }
+    TILES_SPACE();
     TILE_STORE(0, out, out_stride);
+    TILES_SPACE();
     if (panels > 1) TILE_STORE(1, out + PACK_ROWS, out_stride);
+    TILES_SPACE();
     if (rows > 1) TILE_STORE(2, second, out_stride);
+    TILES_SPACE();
     if (rows > 1 && panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
 }
 
