@@ -23,7 +23,9 @@
 enum {
     SLICE_BLOCKS = 8,  /* of 32 columns: two panels of a slice take a third of a first cache */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
-    UNIT_BLOCKS = 2,
+    UNIT_BLOCKS = 2,   /* of PACK_Q8: scales of both, then values */
+    UNIT_VALUES = 64,
+    UNIT_BYTES = UNIT_VALUES + UNIT_BLOCKS * BLOCK_BYTES,
     TILE_ROWS = 16,
     TILE_BYTES = 1024,
     FETCH_BYTES = 1536, /* ahead of the stream of weights */
@@ -56,10 +58,9 @@ ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
 }
 
 ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
-    const struct pack_format *format = pack_format(PACK_Q8);
-    const uint8_t *unit = panel + (size_t)(i / UNIT_BLOCKS) * format->unit_bytes;
+    const uint8_t *unit = panel + (size_t)(i / UNIT_BLOCKS) * UNIT_BYTES;
     uint32_t b = i % UNIT_BLOCKS;
-    struct block block = {.values = unit + format->values_offset + b * BLOCK_BYTES};
+    struct block block = {.values = unit + UNIT_VALUES + b * BLOCK_BYTES};
     __m512 d = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(unit + 32 * b)));
     __m512i bits = _mm512_castps_si512(_mm512_mul_ps(d, _mm512_set1_ps(ROUNDING)));
     block.d = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-512)));
