@@ -11,7 +11,8 @@
  * not. */
 bool cpu_check(const char *isa, struct fault *fault);
 
-/* Measures or takes. NULL while measuring. `isa` has passed cpu_check. */
+/* Measures or takes. NULL while measuring. `isa` has passed cpu_check. "auto" is the widest, but
+ * without tiles for 8-bit weights of less than 16 MB. */
 struct backend *cpu_carve(const char *isa, const struct model *model,
                           const struct backend_limits *limits, struct arena *arena);
 

@@ -49,6 +49,7 @@ struct fast_step {
     uint32_t group;                         /* panels of an item of this phase */
     uint64_t since_ns;                      /* when this phase began */
     uint64_t waited_ns;                     /* what the team had waited by then */
+    bool rope_fused;                        /* with attention: no row sees another */
     uint32_t n_blocks;                      /* of rows that attend together */
     uint16_t block_row[BATCH_ROWS_MAX + 1]; /* where each begins; the last ends at n_rows */
     uint32_t n_logits;

@@ -136,11 +136,9 @@ static void step_rotate(const struct fast *f, uint32_t row, float *head) {
     }
 }
 
-/* Items: (row, KV head). Rotates its queries and its key, stores key and value. */
-static void phase_rope(struct fast *f, uint32_t member, uint32_t item) {
-    (void)member;
+/* Rotates the queries and the key of a row and KV head, stores key and value. */
+static void step_rope(struct fast *f, uint32_t row, uint32_t head) {
     const struct model_geometry *geo = &f->model->geo;
-    uint32_t row = item / geo->n_kv_heads, head = item % geo->n_kv_heads;
     const struct batch_row *r = &f->step.batch->row[row];
     float *q = f->q + (size_t)row * f->width.q_pad + head * f->width.group * geo->head_dim;
     for (uint32_t i = 0; i < f->width.group; i++) step_rotate(f, row, q + i * geo->head_dim);
@@ -149,6 +147,12 @@ static void phase_rope(struct fast *f, uint32_t member, uint32_t item) {
     step_rotate(f, row, k);
     kv_store(&f->kv, f->kv_pages + f->step.layer * f->kv.layer_bytes,
              r->pages[r->position / KV_PAGE_TOKENS], r->position % KV_PAGE_TOKENS, head, k, v);
+}
+
+/* Items: (row, KV head). */
+static void phase_rope(struct fast *f, uint32_t member, uint32_t item) {
+    (void)member;
+    step_rope(f, item / f->model->geo.n_kv_heads, item % f->model->geo.n_kv_heads);
 }
 
 /* Where the attention of a query head goes when somebody taps it. */
@@ -164,6 +168,7 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
     const struct model_geometry *geo = &f->model->geo;
     const struct fast_widths *w = &f->width;
     uint32_t group_block = item % w->group_blocks, block = item / w->group_blocks / geo->n_kv_heads;
+    if (f->step.rope_fused) step_rope(f, block, item % geo->n_kv_heads);
     struct attend_job job = {
         .kv = &f->kv,
         .layer = f->kv_pages + f->step.layer * f->kv.layer_bytes,
@@ -405,13 +410,17 @@ static void step_next(struct fast *f) {
     } else {
         f->step.phase++;
     }
+    if (f->step.phase == PHASE_ROPE && f->step.rope_fused) f->step.phase = PHASE_ATTEND;
 }
 
 /* Consecutive rows of a sequence share what attention loads. */
 static void step_block_rows(struct fast *f, const struct batch *batch) {
     struct fast_step *step = &f->step;
+    /* Where no row waits for the keys of another, attention stores what it needs itself. */
+    step->rope_fused = f->width.group_blocks == 1 && f->backend.tap == NULL;
     for (uint32_t row = 0, rows = 0; row < batch->n_rows; row++, rows++) {
         bool same = row > 0 && batch->row[row].pages == batch->row[row - 1].pages;
+        if (same) step->rope_fused = false;
         if (same && rows < f->width.block_rows) continue;
         step->block_row[step->n_blocks++] = (uint16_t)row;
         rows = 0;
