@@ -41,16 +41,16 @@ static void repack_block_4(const uint8_t *from, uint32_t half, uint8_t *line) {
         }
 }
 
-/* 16 columns of 16 rows of two bytes; the CPU has column k, row r at 2 (16 k + r). */
-static void repack_line_16(const uint8_t *from, uint8_t *line) {
+/* 16 columns of 16 rows of two bytes. */
+static void repack_line_16(enum pack_kind kind, const uint8_t *from, uint8_t *line) {
     for (uint32_t k = 0; k < 16; k++)
         for (uint32_t r = 0; r < PACK_ROWS; r++)
             memcpy(line + 16 * (4 * (r % 8) + k / 2 % 4) + 8 * (k / 8) + 4 * (r / 8) + 2 * (k % 2),
-                   from + 2 * (16 * k + r), 2);
+                   from + 2 * pack_float_element(kind, k, r), 2);
 }
 
-static void repack_float(const struct gpu_kind_info *info, uint32_t cols, const uint8_t *from,
-                         uint8_t *out) {
+static void repack_float(enum pack_kind kind, const struct gpu_kind_info *info, uint32_t cols,
+                         const uint8_t *from, uint8_t *out) {
     uint32_t value_bytes = info->bits / 8u, line_columns = info->unit_columns / 4u;
     uint32_t line_bytes = line_columns * PACK_ROWS * value_bytes;
     uint32_t packed = (cols + PACK_BLOCK - 1) / PACK_BLOCK * PACK_BLOCK; /* that the CPU has */
@@ -58,7 +58,7 @@ static void repack_float(const struct gpu_kind_info *info, uint32_t cols, const 
         if (info->bits == 32)
             memcpy(out, from, line_bytes);
         else
-            repack_line_16(from, out);
+            repack_line_16(kind, from, out);
     }
 }
 
@@ -139,7 +139,7 @@ void repack_panel(uint32_t kind, uint32_t cols, const uint8_t *cpu_panel, uint8_
     const struct gpu_kind_info info = gpu_kind_info(kind);
     memset(out, 0, gpu_panel_bytes(kind, cols));
     if (info.sub == 0)
-        repack_float(&info, cols, cpu_panel, out);
+        repack_float((enum pack_kind)kind, &info, cols, cpu_panel, out);
     else
         repack_quantised(kind, &info, cols, cpu_panel, out);
 }

@@ -66,8 +66,7 @@ size_t pack_matrix_bytes(const struct packed_matrix *matrix) {
     return matrix->n_panels * matrix->panel_bytes;
 }
 
-/* Where column k of row r is in a panel of F32, F16 or BF16. */
-static size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r) {
+size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r) {
     if (kind == PACK_BF16) return (size_t)(k / 2) * 2 * PACK_ROWS + 2 * r + k % 2;
     return (size_t)k * PACK_ROWS + r;
 }

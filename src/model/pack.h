@@ -86,6 +86,9 @@ size_t pack_matrix_bytes(const struct packed_matrix *matrix);
 void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *matrix,
                 uint32_t panel, uint8_t *out);
 
+/* Which element of a panel of F32, F16 or BF16 is column k of row r. */
+size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r);
+
 /* Row `row` of a packed matrix as F32, (cols). */
 void pack_row_expand(const struct packed_matrix *matrix, uint32_t row, float *out);
 

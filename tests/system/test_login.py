@@ -485,7 +485,8 @@ def a_thousand_half_open_connections_at_most_double_the_latency_of_a_client():
         ratios = [b / a for a, b in zip(quiet, loud)]
         check_quick(max(ratios) < 2, "latency ratios of PING and GEN", ratios, quiet, loud)
         check_quick(max(waits) < 2, "a login took", waits)
-        check(server.descriptors() < 100)
+        if os.geteuid() == 0:  # who has a key shows nobody else what it has open
+            check(server.descriptors() < 100)
         return (f"PING x {ratios[0]:.2f}, GEN x {ratios[1]:.2f}; {opened} connections; login in "
                 f"{1e3 * median(waits):.0f} ms (median), {1e3 * max(waits):.0f} ms at most")
 
