@@ -219,7 +219,7 @@ static bool choose(struct bench *bench, struct fault *fault) {
 /* What the processors read says nothing about a GPU. */
 static bool roofline_choose(struct bench *bench, const struct config *config, struct fault *fault) {
     if (config->bandwidth != 0 || strcmp(config->backend, "cuda") == 0) return true;
-    bench->roofline = roofline_open(session_threads(config), BUFFER_BYTES, fault);
+    bench->roofline = roofline_open(config, BUFFER_BYTES, fault);
     return bench->roofline != NULL;
 }
 

@@ -1,6 +1,7 @@
 #include "lab/diff.h"
 
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,10 @@ static bool vocabularies_agree(const struct vocab *a, const struct vocab *b, str
 static bool open_both(struct diff *diff, const struct config *config, struct fault *fault) {
     static struct config other;
     if (!config_of_b(config, &other, fault)) return false;
+    cpu_set_t allowed;
+    bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
     if (!session_open(&diff->a, config, true, fault)) return false;
+    if (known) sched_setaffinity(0, sizeof allowed, &allowed); /* the first's team has pinned us */
     /* One context for both, or windows would differ. */
     other.ctx = diff->a.engine.ctx;
     if (!session_open(&diff->b, &other, true, fault)) return false;

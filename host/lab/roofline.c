@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "cpu/cpu.h"
 #include "cpu/isa.h"
 #include "cpu/team.h"
 
@@ -41,12 +42,14 @@ static void work_multiply(void *context, uint32_t member, uint32_t first, uint32
 }
 
 /* The arena holds the buffer and the team's stacks. */
-static void roofline_carve(struct roofline *b, uint32_t threads) {
+static void roofline_carve(struct roofline *b, const struct processors *cpus) {
     b->buffer = arena_take(&b->arena, (size_t)b->items * ITEM_BYTES, ARENA_PAGE);
-    b->team = team_carve(threads, &b->arena);
+    b->team = team_carve(cpus->n, cpus, &b->arena);
 }
 
-struct roofline *roofline_open(uint32_t threads, uint64_t bytes, struct fault *fault) {
+struct roofline *roofline_open(const struct config *config, uint64_t bytes, struct fault *fault) {
+    struct processors cpus;
+    if (!cpu_choose(&config->cpus, config->threads, &cpus, fault)) return NULL;
     struct roofline *b = calloc(1, sizeof *b);
     if (b == NULL) {
         fault_set(fault, FAULT_INSUFFICIENT_RESOURCES, "out of memory");
@@ -55,13 +58,13 @@ struct roofline *roofline_open(uint32_t threads, uint64_t bytes, struct fault *f
     b->kernels = isa_choose("auto", fault); /* one of them always works */
     b->items = (uint32_t)(bytes / ITEM_BYTES);
     arena_measure(&b->arena);
-    roofline_carve(b, threads);
+    roofline_carve(b, &cpus);
     size_t needed = b->arena.used;
     if (!arena_map(&b->arena, needed, fault)) {
         free(b);
         return NULL;
     }
-    roofline_carve(b, threads);
+    roofline_carve(b, &cpus);
     cpu_set_t allowed;
     sched_getaffinity(0, sizeof allowed, &allowed);
     bool started = team_start(b->team, fault);

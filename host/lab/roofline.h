@@ -6,14 +6,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "base/fault.h"
 #include "lab/peak.h"
 
 struct roofline; /* a team of its own and a buffer far larger than the caches */
 
-/* NULL with a fault when there is no memory for `bytes`. Open it before a backend: threads pin
- * themselves by the affinity mask that they find, and a backend pins the caller. */
-struct roofline *roofline_open(uint32_t threads, uint64_t bytes, struct fault *fault);
+/* NULL with a fault when there is no memory for `bytes`, or cpus= cannot be had. Open it before a
+ * backend: threads are pinned by the affinity mask, and a backend pins the caller. */
+struct roofline *roofline_open(const struct config *config, uint64_t bytes, struct fault *fault);
 
 /* One pass over the buffer by all threads; bytes per second. */
 double roofline_read(struct roofline *roofline);

@@ -163,10 +163,6 @@ bool session_feed(struct session *s, bool last_only, session_row *row, void *con
     return true;
 }
 
-uint32_t session_threads(const struct config *config) {
-    return config->threads != 0 ? config->threads : cpu_count();
-}
-
 void session_close(struct session *s) {
     engine_close(&s->engine);
     free(s->pages);

@@ -51,9 +51,6 @@ bool session_feed(struct session *session, bool last_only, session_row *row, voi
 /* Computes what stands in session->batch. */
 bool session_step(struct session *session, struct fault *fault);
 
-/* Threads that compute. */
-uint32_t session_threads(const struct config *config);
-
 void session_close(struct session *session);
 
 /* The id with the largest logit, the lowest of equals. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "base/processors.h"
 
 enum {
     KV_PAGE_TOKENS = 16,  /* positions of one KV page; also the lanes of a packed panel */
@@ -51,7 +52,7 @@ enum backend_status {
 struct backend_info {
     char name[16];       /* "cpu" */
     char isa[16];        /* "avx512", "exact" */
-    char device[64];     /* "Intel(R) Xeon(R) Processor, 2 threads" */
+    char device[160];    /* "Intel(R) Xeon(R) Processor, 2 threads on processors 0-1" */
     uint32_t n_pages;    /* KV pages there are */
     uint32_t rows_max;   /* rows of a batch, at most BATCH_ROWS_MAX */
     uint32_t logits_max; /* rows of a batch that may want logits or candidates */
@@ -87,15 +88,16 @@ struct backend_tap {
 
 /* What a backend is carved for. */
 struct backend_limits {
-    uint32_t n_pages;    /* KV pages */
-    uint32_t ctx;        /* longest sequence, tokens */
-    uint32_t rows_max;   /* rows of a batch */
-    uint32_t logits_max; /* rows of a batch that may want logits or candidates */
-    uint32_t threads;    /* team size, the calling thread included */
-    uint32_t kv_type;    /* enum config_kv (base/config.h) */
-    uint32_t sequences;  /* of a batch */
-    uint32_t vocab;      /* ids that may be candidates are below it */
-    bool taps;           /* room for what only taps need to see is carved as well */
+    uint32_t n_pages;              /* KV pages */
+    uint32_t ctx;                  /* longest sequence, tokens */
+    uint32_t rows_max;             /* rows of a batch */
+    uint32_t logits_max;           /* rows of a batch that may want logits or candidates */
+    uint32_t threads;              /* team size, the calling thread included */
+    const struct processors *cpus; /* where each of them stays; NULL: anywhere */
+    uint32_t kv_type;              /* enum config_kv (base/config.h) */
+    uint32_t sequences;            /* of a batch */
+    uint32_t vocab;                /* ids that may be candidates are below it */
+    bool taps;                     /* room for what only taps need to see is carved as well */
 };
 
 /* Where the time of steps went, for wick-lab bench. */

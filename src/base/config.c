@@ -29,6 +29,9 @@ const struct config_key config_keys[] = {
      "instruction set; exact is the float64 reference", ENGINE, AT(isa), 0, 0},
     {"threads", CONFIG_U32, "N", "0", "threads; 0: one for each processor allowed",
      ENGINE, AT(threads), 0, 64},
+    {"cpus", CONFIG_PROCESSORS, "LIST", NULL,
+     "processors that compute, 0-3,8: a thread for each, kept there; else those of the affinity mask",
+     ENGINE, AT(cpus), 0, 0},
     {"ctx", CONFIG_U32, "TOKENS", "0", "longest sequence, prompt and output; 0: the model's, at most 4096",
      ENGINE, AT(ctx), 0, 1 << 20},
     {"slots", CONFIG_U32, "N", "4", "jobs that run at the same time",
@@ -163,6 +166,16 @@ static bool fault_unknown_key(uint32_t use, const char *key, size_t length, stru
 /* Longest value that an error message repeats. */
 enum { VALUE_SHOWN_MAX = 60 };
 
+static bool fault_bad_processors(const char *name, const char *value, struct fault *fault) {
+    struct processors list;
+    const char *wrong = processors_parse(value, &list);
+    return fault_set(fault, FAULT_INVALID_REQUEST,
+                     "%s='%.*s': wrong at character %zu: want processors as in 0-3,8: numbers "
+                     "0..%d and ranges, each processor once, at most %d",
+                     name, VALUE_SHOWN_MAX, value, (size_t)(wrong - value) + 1,
+                     PROCESSORS_NUMBER_LAST, PROCESSORS_MAX);
+}
+
 static bool fault_bad_value(const struct config_key *row, const char *value, struct fault *fault) {
     const char *name = row->name;
     switch (row->type) {
@@ -179,6 +192,8 @@ static bool fault_bad_value(const struct config_key *row, const char *value, str
     case CONFIG_LIST:
         return fault_set(fault, FAULT_INVALID_REQUEST, "%s='%.*s': at most %.0f, none empty", name,
                          VALUE_SHOWN_MAX, value, row->max);
+    case CONFIG_PROCESSORS:
+        return fault_bad_processors(name, value, fault);
     case CONFIG_TEXT:
     case CONFIG_SECRET:
         return fault_set(fault, FAULT_INVALID_REQUEST, "%s='': want a value", name);
@@ -276,6 +291,8 @@ static bool value_store(struct config *config, const struct config_key *row, con
         return true;
     case CONFIG_LIST:
         return list_add(config, row, value);
+    case CONFIG_PROCESSORS:
+        return processors_parse(value, field) == NULL;
     }
     wick_assert(false);
     return false;

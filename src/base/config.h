@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "base/processors.h"
 
 enum { CONFIG_LISTEN_MAX = 8, CONFIG_STOP_MAX = 4 };
 
@@ -49,11 +50,12 @@ enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 struct config {
     /* engine */
     const char *model;
-    const char *sha256;  /* of the model, as hex; "show": of whatever it is */
-    const char *backend; /* "auto", "cpu", "cuda" */
-    const char *isa;     /* "auto", "exact", "sse2", "avx2", "avx512" */
-    uint32_t threads;    /* 0: one for each processor of the affinity mask */
-    uint32_t ctx;        /* tokens of a sequence; 0: the model's, at most 4096 */
+    const char *sha256;     /* of the model, as hex; "show": of whatever it is */
+    const char *backend;    /* "auto", "cpu", "cuda" */
+    const char *isa;        /* "auto", "exact", "sse2", "avx2", "avx512" */
+    uint32_t threads;       /* 0: one for each processor of cpus, or of the affinity mask */
+    struct processors cpus; /* that compute; none: those of the affinity mask */
+    uint32_t ctx;           /* tokens of a sequence; 0: the model's, at most 4096 */
     uint32_t slots;
     uint32_t chunk;     /* prompt tokens of a step */
     uint32_t kv_type;   /* enum config_kv */
@@ -122,7 +124,8 @@ enum config_type {
     CONFIG_BOOL,         /* bool; `--key` alone means 1 */
     CONFIG_CHOICE_INDEX, /* uint32_t: which of the words of `kind` */
     CONFIG_CHOICE_TEXT,  /* const char *: the word itself */
-    CONFIG_LIST          /* const char *[]: every use of the key adds one */
+    CONFIG_LIST,         /* const char *[]: every use of the key adds one */
+    CONFIG_PROCESSORS    /* struct processors */
 };
 
 /* A key may have several rows with disjoint uses: other commands, other default or range. */

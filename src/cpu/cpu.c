@@ -50,10 +50,47 @@ static uint32_t cpu_quota(void) {
     return quota == 0 || period == 0 ? 0 : (uint32_t)((quota + period - 1) / period);
 }
 
-uint32_t cpu_count(void) {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-    uint32_t count = (uint32_t)CPU_COUNT(&allowed), quota = cpu_quota();
-    if (quota > 0 && quota < count) count = quota;
-    return count < 1 ? 1 : count > TEAM_THREADS_MAX ? TEAM_THREADS_MAX : count;
+enum { MASK_BITS = 8 * sizeof(cpu_set_t) }; /* musl's CPU_SETSIZE counts bytes */
+
+/* Processors of the affinity mask, as many as fit. */
+static bool cpu_allowed(struct processors *allowed, cpu_set_t *mask, struct fault *fault) {
+    allowed->n = 0;
+    if (sched_getaffinity(0, sizeof *mask, mask) != 0)
+        return fault_set(fault, FAULT_INTERNAL, "cannot read the processor affinity mask");
+    for (uint32_t cpu = 0; cpu < MASK_BITS && allowed->n < PROCESSORS_MAX; cpu++)
+        if (CPU_ISSET(cpu, mask)) allowed->number[allowed->n++] = (uint16_t)cpu;
+    return true;
+}
+
+static bool cpu_check_listed(const struct processors *listed, uint32_t threads,
+                             const struct processors *allowed, const cpu_set_t *mask,
+                             struct fault *fault) {
+    char there[PROCESSORS_TEXT_BYTES];
+    for (uint32_t i = 0; i < listed->n; i++) {
+        if (CPU_ISSET(listed->number[i], mask)) continue;
+        processors_show(allowed, there, sizeof there);
+        return fault_set(fault, FAULT_INVALID_REQUEST,
+                         "cpus=: processor %u is not there, or not for this process to run on; its "
+                         "affinity mask has %s",
+                         listed->number[i], there);
+    }
+    return threads <= listed->n ||
+           fault_set(fault, FAULT_INVALID_REQUEST,
+                     "threads=%u is more than the %u processors of cpus=", threads, listed->n);
+}
+
+bool cpu_choose(const struct processors *listed, uint32_t threads, struct processors *chosen,
+                struct fault *fault) {
+    _Static_assert((int)PROCESSORS_NUMBER_LAST < (int)MASK_BITS, "a mask has every number");
+    struct processors allowed;
+    cpu_set_t mask;
+    if (!cpu_allowed(&allowed, &mask, fault)) return false;
+    if (listed->n > 0 && !cpu_check_listed(listed, threads, &allowed, &mask, fault)) return false;
+    const struct processors *from = listed->n > 0 ? listed : &allowed;
+    uint32_t quota = listed->n > 0 ? 0 : cpu_quota();
+    wick_assert(from->n > 0);
+    if (threads == 0) threads = quota > 0 && quota < from->n ? quota : from->n;
+    for (uint32_t i = 0; i < threads; i++) chosen->number[i] = from->number[i % from->n];
+    chosen->n = threads;
+    return true;
 }

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/arena.h"
 #include "base/fault.h"
+#include "base/processors.h"
 #include "model/model.h"
 
 /* Is `isa` ("auto", "exact", "sse2", ...) something this machine can run? INVALID_REQUEST says why
@@ -16,7 +17,11 @@ bool cpu_check(const char *isa, struct fault *fault);
 struct backend *cpu_carve(const char *isa, const struct model *model,
                           const struct backend_limits *limits, struct arena *arena);
 
-/* Processors this process may run on: of its affinity mask, at most its control group's quota. */
-uint32_t cpu_count(void);
+/* The processor of each thread that computes. `listed` (cpus=), or those of the affinity mask, of
+ * which no more than the control group's quota; `threads` (threads=) of them, 0: all. More threads
+ * than the mask has processors share them. INVALID_REQUEST names a listed processor that this
+ * process may not run on, and more threads than are listed. */
+bool cpu_choose(const struct processors *listed, uint32_t threads, struct processors *chosen,
+                struct fault *fault);
 
 #endif

@@ -116,7 +116,7 @@ struct backend *exact_carve(const struct model *model, const struct backend_limi
     x.v_cache = arena_take(arena, kv_bytes, ARENA_PAGE);
     activations_carve(&x, arena);
     arena_section(arena, "stacks");
-    x.team = team_carve(limits->threads, arena);
+    x.team = team_carve(limits->threads, limits->cpus, arena);
     arena_section(arena, "activations");
     struct exact *own = arena_take(arena, sizeof *own, ARENA_ALIGN);
     if (own == NULL) return NULL;
@@ -130,10 +130,7 @@ struct backend *exact_carve(const struct model *model, const struct backend_limi
                                         .vocab = geo->vocab,
                                         .weight_bytes = x.weight_bytes,
                                         .kv_bytes = 2 * kv_bytes};
-    char processor[sizeof x.base.info.device - 16];
-    isa_processor_name(processor, sizeof processor);
-    snprintf(x.base.info.device, sizeof x.base.info.device, "%s, %u thread%s", processor,
-             limits->threads, limits->threads == 1 ? "" : "s");
+    isa_describe(limits->threads, limits->cpus, x.base.info.device, sizeof x.base.info.device);
     tensors_place(&x);
     model_rope_frequencies(model, x.inverse_frequency);
     memcpy(own, &x, sizeof x);

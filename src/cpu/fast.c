@@ -122,11 +122,9 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
 static void fast_describe(struct fast *f, const struct model *model, uint64_t weight_bytes,
                           uint64_t kv_bytes) {
     struct backend_info *info = &f->backend.info;
-    char processor[48];
-    isa_processor_name(processor, sizeof processor);
     snprintf(info->name, sizeof info->name, "cpu");
     snprintf(info->isa, sizeof info->isa, "%s", f->kernels->name);
-    snprintf(info->device, sizeof info->device, "%s, %u threads", processor, f->limits.threads);
+    isa_describe(f->limits.threads, f->limits.cpus, info->device, sizeof info->device);
     info->n_pages = f->limits.n_pages;
     info->rows_max = f->limits.rows_max;
     info->logits_max = f->limits.logits_max;
@@ -161,7 +159,7 @@ struct backend *fast_carve(const struct cpu_kernels *kernels, const struct model
     f->kv_pages = arena_take(arena, kv_bytes, ARENA_ALIGN);
     fast_carve_activations(f, &model->geo, arena);
     arena_section(arena, "thread stacks");
-    f->team = team_carve(limits->threads, arena);
+    f->team = team_carve(limits->threads, limits->cpus, arena);
     fast_describe(f, model, weight_bytes, kv_bytes);
     return placed == NULL ? NULL : &placed->backend;
 }

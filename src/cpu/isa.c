@@ -104,7 +104,7 @@ const struct cpu_kernels *isa_choose(const char *name, struct fault *fault) {
     return NULL;
 }
 
-void isa_processor_name(char *out, size_t bytes) {
+static void isa_processor_name(char *out, size_t bytes) {
     uint32_t words[12] = {0};
     char text[sizeof words + 1] = {0};
     if (__get_cpuid_max(0x80000000, NULL) >= 0x80000004)
@@ -115,4 +115,15 @@ void isa_processor_name(char *out, size_t bytes) {
     const char *name = text;
     while (*name == ' ') name++;
     snprintf(out, bytes, "%s", *name != '\0' ? name : "x86-64 processor");
+}
+
+void isa_describe(uint32_t threads, const struct processors *cpus, char *out, size_t bytes) {
+    char name[49], numbers[PROCESSORS_TEXT_BYTES] = "";
+    isa_processor_name(name, sizeof name);
+    if (cpus != NULL) processors_show(cpus, numbers, sizeof numbers);
+    snprintf(out, bytes, "%s, %u thread%s%s%s", name, threads, threads == 1 ? "" : "s",
+             cpus == NULL   ? ""
+             : cpus->n == 1 ? " on processor "
+                            : " on processors ",
+             numbers);
 }

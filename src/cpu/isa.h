@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/fault.h"
+#include "base/processors.h"
 #include "cpu/kernels.h"
 
 /* The kernels for `name` ("auto": the widest that works). NULL with a fault (INVALID_REQUEST)
@@ -12,7 +13,7 @@
  * a kernel set. */
 const struct cpu_kernels *isa_choose(const char *name, struct fault *fault);
 
-/* "Intel(R) Xeon(R) Processor", as the processor names itself. */
-void isa_processor_name(char *out, size_t bytes);
+/* "Intel(R) Xeon(R) Processor, 2 threads on processors 0-1", as the processor names itself. */
+void isa_describe(uint32_t threads, const struct processors *cpus, char *out, size_t bytes);
 
 #endif

@@ -32,6 +32,7 @@ struct team_member {
 
 struct team {
     uint32_t threads;
+    struct processors cpus; /* of each thread; none: anywhere */
     bool started;
     struct team_member member[TEAM_THREADS_MAX];
 
@@ -54,12 +55,14 @@ struct team {
     _Atomic bool stop;
 };
 
-struct team *team_carve(uint32_t threads, struct arena *arena) {
+struct team *team_carve(uint32_t threads, const struct processors *cpus, struct arena *arena) {
     wick_assert(threads >= 1 && threads <= TEAM_THREADS_MAX);
+    wick_assert(cpus == NULL || cpus->n == threads);
     struct team *team = arena_take(arena, sizeof *team, ARENA_ALIGN);
     uint8_t *stacks = arena_take(arena, (size_t)(threads - 1) * TEAM_STACK_BYTES, ARENA_PAGE);
     if (team == NULL) return NULL;
     team->threads = threads;
+    if (cpus != NULL) team->cpus = *cpus;
     for (uint32_t i = 0; i < threads; i++) {
         team->member[i].team = team;
         team->member[i].index = i;
@@ -126,26 +129,17 @@ static void *team_member_main(void *argument) {
     return NULL;
 }
 
-/* Pins `thread` to the n-th processor of `allowed`, counted round. */
-static void team_pin(pthread_t thread, const cpu_set_t *allowed, uint32_t n) {
-    uint32_t count = (uint32_t)CPU_COUNT(allowed), wanted = n % count;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, allowed)) continue;
-        if (wanted-- > 0) continue;
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        pthread_setaffinity_np(thread, sizeof one,
-                               &one); /* a hint: running unpinned is slower, not wrong */
-        return;
-    }
+/* To its own processor: cpu_choose has seen that it may run there. */
+static void team_pin(const struct team *team, pthread_t thread, uint32_t member) {
+    if (team->cpus.n == 0) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(team->cpus.number[member], &one);
+    pthread_setaffinity_np(thread, sizeof one, &one); /* unpinned is slower, not wrong */
 }
 
 bool team_start(struct team *team, struct fault *fault) {
     wick_assert(!team->started);
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-        return fault_set(fault, FAULT_INTERNAL, "cannot read the processor affinity mask");
     sigset_t all, before;
     /* Signals are the main loop's; faults are whose they are, and a blocked one ends the process
      * without a word. */
@@ -167,10 +161,10 @@ bool team_start(struct team *team, struct fault *fault) {
                              "cannot start thread %u of %u: %s; try a smaller threads=", i + 1,
                              team->threads, strerror(error));
         }
-        team_pin(member->thread, &allowed, i);
+        team_pin(team, member->thread, i);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    team_pin(pthread_self(), &allowed, 0);
+    team_pin(team, pthread_self(), 0);
     team->started = true;
     return true;
 }

@@ -12,19 +12,20 @@
 
 #include "base/arena.h"
 #include "base/fault.h"
+#include "base/processors.h"
 
-enum { TEAM_THREADS_MAX = 64, TEAM_STACK_BYTES = 256 * 1024 };
+enum { TEAM_THREADS_MAX = PROCESSORS_MAX, TEAM_STACK_BYTES = 256 * 1024 };
 
 /* Computes items [first, first + count) as member `member`. */
 typedef void team_work(void *context, uint32_t member, uint32_t first, uint32_t count);
 
 struct team; /* team.c */
 
-/* Measures or takes (stacks included). threads: 1 .. TEAM_THREADS_MAX, the caller included. */
-struct team *team_carve(uint32_t threads, struct arena *arena);
+/* Measures or takes (stacks included). threads: 1 .. TEAM_THREADS_MAX, the caller included. cpus:
+ * the processor of each of them; NULL: they run anywhere. */
+struct team *team_carve(uint32_t threads, const struct processors *cpus, struct arena *arena);
 
-/* Creates the threads, each pinned to one processor of the affinity mask, and pins the caller to
- * the first. */
+/* Creates the threads, and pins each and the caller, who gets the first processor. */
 bool team_start(struct team *team, struct fault *fault);
 
 uint32_t team_threads(const struct team *team);

@@ -89,7 +89,7 @@ struct backend *cuda_carve(const struct cuda_setup *setup, const struct model *m
     arena_measure(pinned);
     layout_carve(&c->layout, model, limits, arena, vram, pinned);
     launches_carve(&c->launches, model->geo.n_layers, arena);
-    upload_carve(&c->upload, &c->layout, limits->threads, arena);
+    upload_carve(&c->upload, &c->layout, limits, arena);
     c->upload.driver = setup->driver;
     c->upload.file = setup->file;
     c->vram_bytes = vram->used;

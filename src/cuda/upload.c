@@ -17,7 +17,8 @@ static size_t row_bytes(const struct model_tensor *tensor) {
     return (size_t)tensor->cols / info->block_values * info->block_bytes;
 }
 
-void upload_carve(struct upload *u, struct layout *layout, uint32_t threads, struct arena *arena) {
+void upload_carve(struct upload *u, struct layout *layout, const struct backend_limits *limits,
+                  struct arena *arena) {
     *u = (struct upload){.layout = layout};
     const struct model *model = layout->model;
     const struct model_layer *layer = model->layer;
@@ -37,9 +38,9 @@ void upload_carve(struct upload *u, struct layout *layout, uint32_t threads, str
         }
     }
     arena_section(arena, "upload");
-    u->raw = arena_take(arena, threads * u->raw_bytes, ARENA_ALIGN);
-    u->scratch = arena_take(arena, threads * u->scratch_bytes, ARENA_ALIGN);
-    u->team = team_carve(threads, arena);
+    u->raw = arena_take(arena, limits->threads * u->raw_bytes, ARENA_ALIGN);
+    u->scratch = arena_take(arena, limits->threads * u->scratch_bytes, ARENA_ALIGN);
+    u->team = team_carve(limits->threads, limits->cpus, arena);
 }
 
 /* --- panels --------------------------------------------------------------------------------- */

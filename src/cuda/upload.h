@@ -48,7 +48,7 @@ struct upload {
 };
 
 /* Measures or takes: team and scratch. */
-void upload_carve(struct upload *upload, struct layout *layout, uint32_t threads,
+void upload_carve(struct upload *upload, struct layout *layout, const struct backend_limits *limits,
                   struct arena *arena);
 
 /* Works until all is on the device or the deadline has passed. file: of the model; open until DONE.

@@ -141,7 +141,9 @@ bool engine_map(struct engine *engine, const struct config *config, struct fault
     engine->config = config;
     if (config->model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "no model given: model=FILE.gguf");
-    if (!cpu_check(config->isa, fault) || !pin_check(config->sha256, fault)) return false;
+    if (!cpu_check(config->isa, fault) || !pin_check(config->sha256, fault) ||
+        !cpu_choose(&config->cpus, config->threads, &engine->cpus, fault))
+        return false;
     if (!engine_map_file(engine, config->model, fault)) return false;
     if (!gguf_parse(&engine->gguf, engine->file, engine->file_bytes, fault) ||
         !model_bind(&engine->model, &engine->gguf, fault))
@@ -178,7 +180,8 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
         .ctx = engine->ctx,
         .rows_max = engine->rows_max,
         .logits_max = engine->logits_max,
-        .threads = config->threads != 0 ? config->threads : cpu_count(),
+        .threads = engine->cpus.n,
+        .cpus = &engine->cpus,
         .kv_type = config->kv_type,
         .sequences = engine->slots,
         .vocab = engine->vocab.n_tokens,

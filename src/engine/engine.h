@@ -33,6 +33,7 @@ struct engine {
     uint32_t ctx;   /* tokens of one sequence, as chosen */
     uint32_t slots; /* sequences at once */
     uint32_t n_pages;
+    struct processors cpus;        /* that of each thread */
     uint32_t rows_max, logits_max; /* of a batch; known while measuring, when backend is NULL */
     uint32_t candidates;           /* backend_info's, likewise */
     bool taps;                     /* set before engine_carve: the backend makes room for taps */

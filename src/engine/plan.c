@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PLAN_MIB = 1 << 20 };
+enum { PLAN_MIB = 1 << 20, PLAN_CPUS_BYTES = 32 };
 
 static const char *plan_row(char out[PLAN_LINE_BYTES], const char *name, uint64_t bytes,
                             const char *note) {
@@ -19,6 +19,11 @@ static const char *plan_note(const struct engine *engine, const char *name, char
     if (strstr(name, "KV cache") != NULL)
         snprintf(out, bytes, "slots=%u ctx=%u pages=%u", engine->slots, engine->ctx,
                  engine->n_pages);
+    if (strstr(name, "stacks") != NULL) {
+        char cpus[PLAN_CPUS_BYTES];
+        processors_show(&engine->cpus, cpus, sizeof cpus);
+        snprintf(out, bytes, "threads=%u on processors %s", engine->cpus.n, cpus);
+    }
     return out;
 }
 

@@ -138,6 +138,7 @@ SETTINGS = [b"\1BOOT_IMAGE=/k console=ttyS0 wick.model=auto wick.slots=2 wick.li
             b"\1wick.nonsense=1 wick.ctx=x wick.listen=tty:/dev/ttyS1,115200 wick.memory=3G",
             b"\0model=a.gguf\n--slots=4\n--ctx\n512\nlisten=stdio\nkv=q8_0", b"\0--help", b"\0a.gguf\nb.gguf",
             b"\x08prompt=x\ntemperature=0.5\nstop=a\nstop=b\nseed=18446744073709551615",
+            b"\0cpus=0-3,8\ncpus=1,,2\ncpus=3-1\ncpus=0-1023",
             b"\x10out=x\ndim=64\ntype=Q4_K\nrope_base=1e6\ntied=1"]
 
 

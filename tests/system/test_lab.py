@@ -173,7 +173,8 @@ def threads_are_as_many_as_the_control_group_grants():
         if "ready" not in done.stderr: # a container, or a chroot
             raise Skip("no mount of our own: " + done.stderr.strip())
         told = json.loads(done.stdout)["device"]
-        check(f", {threads or len(os.sched_getaffinity(0))} threads" in told, quota, told)
+        n = threads or len(os.sched_getaffinity(0))
+        check(f", {n} thread{'s' if n > 1 else ''} on " in told, quota, told)
 
 
 @test()

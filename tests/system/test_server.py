@@ -330,12 +330,56 @@ def a_bad_setting_is_refused_naming_it():
     for setting, words in (("slots=0", ["slots", "1"]), ("slots=x", ["slots"]),
                            ("slotz=3", ["slotz", "slots"]), ("ctx=99999999", ["ctx"]),
                            ("listen=carrier:pigeon", ["carrier"]), ("backend=cuda", ["cuda"]),
-                           ("isa=mmx", ["isa"]), ("kv=q3", ["kv"]),
+                           ("isa=mmx", ["isa"]), ("cpus=0,", ["cpus", "character 3", "0-3,8"]),
+                           ("cpus=1023", ["cpus", "1023"]), ("kv=q3", ["kv"]),
                            ("listen=tcp:127.0.0.1:99999", ["99999"]),
                            ("listen=tty:/dev/nosuchtty", ["/dev/nosuchtty"])):
         status, log = boot(setting)
         check(status not in (0, -6, -11), setting, status, log)
         check(all(w in log for w in words), setting, log)
+
+
+def allowed_processors(pid):
+    """{thread: processors it may run on}, from the kernel."""
+    found = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status") as f:
+            found[int(task)] = re.search(r"^Cpus_allowed_list:\s*(\S+)", f.read(), re.M)[1]
+    return found
+
+
+@test()
+def each_thread_stays_on_its_processor_of_cpus():
+    mine = os.sched_getaffinity(0)
+    if len(mine) < 2:
+        raise Skip("this machine lends one processor only")
+    low, high = sorted(mine)[:2]
+    texts = []
+    for settings, shown, first, rest in (
+            ((f"cpus={high},{low}",), f"{high},{low}", high, [low]),
+            ((f"cpus={high}",), f"{high}", high, []),
+            ((f"cpus={high},{low}", "threads=1"), f"{high}", high, [])):
+        with Server("backend=cpu", *settings) as server, server.connect() as c:
+            where = allowed_processors(server.pid)
+            check_equal(where.pop(server.pid), str(first), settings)
+            check_equal(sorted(where.values()), [str(cpu) for cpu in rest], settings)
+            facts = {}
+            for reply in c.ask("INFO"):
+                facts.update(reply.fields)
+            threads = 1 + len(rest)
+            plural = "s" if rest else ""
+            check(facts["device"].endswith(f", {threads} thread{plural} on processor{plural} {shown}"),
+                  facts["device"])
+            check(f"threads={threads} on processors {shown}" in server.log(), server.log())
+            texts.append(c.gen(PROMPT, max_tokens=40, seed=3).text)
+    check_equal(len(set(texts)), 1, texts)
+    try:
+        os.sched_setaffinity(0, {low})
+        status, log = boot("backend=cpu", f"cpus={low},{high}")
+        check_equal(status, 2, log)
+        check(f"cpus=: processor {high} is not there" in log and f"mask has {low}" in log, log)
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 @test(60)

@@ -146,6 +146,21 @@ Test(config, flag_without_value_is_on) {
     cr_assert_not(config.add_bos);
 }
 
+Test(config, processors_are_a_list_and_a_bad_one_is_told_by_its_place) {
+    cr_assert(parse(CONFIG_SERVE, ARGS("cpus=8,0-2")), "%s", fault.text);
+    cr_assert_eq(config.cpus.n, 4);
+    cr_assert_eq(config.cpus.number[0], 8);
+    cr_assert(parse(CONFIG_BENCH, ARGS("--cpus", "1")), "%s", fault.text);
+    cr_assert_not(parse(CONFIG_SERVE, ARGS("cpus=0-3,x")));
+    cr_assert_not_null(strstr(fault.text, "cpus='0-3,x': wrong at character 5: want "), "%s",
+                       fault.text);
+    cr_assert_not_null(strstr(fault.text, "0-3,8"), "%s", fault.text);
+    char line[] = "quiet wick.cpus=1-2";
+    config_defaults(&config, CONFIG_SERVE);
+    cr_assert(config_from_cmdline(&config, CONFIG_SERVE, line, &fault));
+    cr_assert_eq(config.cpus.n, 2);
+}
+
 Test(config, sizes_take_suffixes) {
     cr_assert(parse(CONFIG_SERVE, ARGS("memory=3G")));
     cr_assert_eq(config.memory, 3ull << 30);
@@ -189,6 +204,8 @@ Test(config, values_out_of_range_or_shape_are_refused_by_name) {
         {CONFIG_RUN, "seed", "18446744073709551616"},
         {CONFIG_SERVE, "model", ""},
         {CONFIG_SERVE, "listen", ""},
+        {CONFIG_SERVE, "cpus", "0-"},
+        {CONFIG_SERVE, "cpus", ""},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         config_defaults(&config, bad[i].use);

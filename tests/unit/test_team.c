@@ -19,10 +19,10 @@ static struct team *team_make(uint32_t threads) {
     struct arena arena;
     struct fault fault;
     arena_measure(&arena);
-    cr_assert_null(team_carve(threads, &arena));
+    cr_assert_null(team_carve(threads, NULL, &arena));
     size_t bytes = arena.used;
     cr_assert(arena_map(&arena, bytes, &fault));
-    struct team *team = team_carve(threads, &arena);
+    struct team *team = team_carve(threads, NULL, &arena);
     cr_assert(team_start(team, &fault));
     return team;
 }
