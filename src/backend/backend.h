@@ -58,7 +58,7 @@ struct backend_info {
     uint32_t logits_max; /* rows of a batch that may want logits or candidates */
     uint32_t candidates; /* that a row can be asked for; 0: this backend gives logits only */
     uint32_t vocab;
-    uint64_t weight_bytes; /* resident, as packed */
+    uint64_t weight_bytes; /* in memory: as packed, or as mapped */
     uint64_t kv_bytes;
     bool lazy;           /* the first step does what loading left undone */
     uint64_t vram_bytes; /* taken on the device, all of it; 0: there is none */
@@ -97,6 +97,7 @@ struct backend_limits {
     uint32_t kv_type;              /* enum config_kv (base/config.h) */
     uint32_t sequences;            /* of a batch */
     uint32_t vocab;                /* ids that may be candidates are below it */
+    bool mapped;                   /* weights are read from the mapped file; after load as well */
     bool taps;                     /* room for what only taps need to see is carved as well */
 };
 
@@ -117,7 +118,7 @@ struct backend {
 struct backend_ops {
     /* Works on taking the weights out of the mapped file into the arena until DONE or the deadline.
      * Starts the threads on its first call. *percent: 0 .. 100. After DONE the file may be
-     * unmapped. */
+     * unmapped, unless limits.mapped. */
     enum backend_status (*load)(struct backend *backend, uint64_t deadline_ns, uint32_t *percent,
                                 struct fault *fault);
     /* Takes the batch; returns at once. No step may be in flight. */

@@ -10,7 +10,7 @@
  * that file, and ends the process with status 1, or as the panic hook does. `path` must stay. */
 void bus_watch(const void *base, uint64_t bytes, const char *path);
 
-/* The mapping is gone. */
-void bus_forget(void);
+/* The mapping at `base` is gone. */
+void bus_forget(const void *base);
 
 #endif

@@ -43,6 +43,8 @@ enum config_on_fault { CONFIG_FAULT_PANICS, CONFIG_FAULT_REBOOTS };
 
 enum config_on_gpu_fault { CONFIG_GPU_FAULT_STAYS, CONFIG_GPU_FAULT_RESTARTS };
 
+enum config_weights { CONFIG_WEIGHTS_PACKED, CONFIG_WEIGHTS_MAPPED };
+
 enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 };
 
 /* Strings point into argv or into the caller's copy of the kernel command line; NULL when not
@@ -57,6 +59,7 @@ struct config {
     struct processors cpus; /* that compute; none: those of the affinity mask */
     uint32_t ctx;           /* tokens of a sequence; 0: the model's, at most 4096 */
     uint32_t slots;
+    uint32_t weights;   /* enum config_weights */
     uint32_t chunk;     /* prompt tokens of a step */
     uint32_t kv_type;   /* enum config_kv */
     uint64_t kv_tokens; /* positions in the KV pool; 0: slots * ctx */

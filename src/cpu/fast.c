@@ -50,9 +50,16 @@ static struct activations fast_take_activations(const struct fast *f, struct are
     return a;
 }
 
-static struct packed_matrix fast_take_matrix(struct arena *arena, const struct model_tensor *t) {
+static struct packed_matrix fast_take_matrix(struct fast *f, struct arena *arena,
+                                             const struct model_tensor *t) {
     struct packed_matrix matrix = pack_describe(t);
+    if (matrix.panel_bytes > f->panel_bytes) f->panel_bytes = matrix.panel_bytes;
+    if (f->limits.mapped) {
+        f->weight_bytes += t->bytes;
+        return matrix;
+    }
     matrix.panels = arena_take(arena, pack_matrix_bytes(&matrix), ARENA_ALIGN);
+    f->weight_bytes += pack_matrix_bytes(&matrix);
     return matrix;
 }
 
@@ -65,13 +72,13 @@ static void fast_carve_weights(struct fast *f, const struct model *model, struct
     for (uint32_t i = 0; i < model->geo.n_layers; i++) {
         const struct model_layer *from = &model->layer[i];
         struct fast_layer layer = {
-            .q = fast_take_matrix(arena, &from->q),
-            .k = fast_take_matrix(arena, &from->k),
-            .v = fast_take_matrix(arena, &from->v),
-            .attn_out = fast_take_matrix(arena, &from->attn_out),
-            .gate = fast_take_matrix(arena, &from->gate),
-            .up = fast_take_matrix(arena, &from->up),
-            .down = fast_take_matrix(arena, &from->down),
+            .q = fast_take_matrix(f, arena, &from->q),
+            .k = fast_take_matrix(f, arena, &from->k),
+            .v = fast_take_matrix(f, arena, &from->v),
+            .attn_out = fast_take_matrix(f, arena, &from->attn_out),
+            .gate = fast_take_matrix(f, arena, &from->gate),
+            .up = fast_take_matrix(f, arena, &from->up),
+            .down = fast_take_matrix(f, arena, &from->down),
             .attn_norm = fast_take_floats(arena, f->width.dim_pad),
             .ffn_norm = fast_take_floats(arena, f->width.dim_pad),
             .q_bias = fast_take_bias(arena, &from->q_bias),
@@ -80,12 +87,14 @@ static void fast_carve_weights(struct fast *f, const struct model *model, struct
         };
         if (f->layer != NULL) f->layer[i] = layer;
     }
-    f->output = fast_take_matrix(arena, &model->output);
+    f->output = fast_take_matrix(f, arena, &model->output);
     f->output_norm = fast_take_floats(arena, f->width.dim_pad);
-    if (!model->geo.tied) {
+    f->token_embd_row_bytes = model->token_embd.bytes / model->token_embd.rows;
+    if (f->limits.mapped)
+        f->token_embd = model->token_embd.data;
+    else if (!model->geo.tied)
         f->token_embd = arena_take(arena, model->token_embd.bytes, ARENA_ALIGN);
-        f->token_embd_row_bytes = model->token_embd.bytes / model->token_embd.rows;
-    }
+    if (!model->geo.tied) f->weight_bytes += model->token_embd.bytes;
 }
 
 static void fast_carve_activations(struct fast *f, const struct model_geometry *geo,
@@ -105,6 +114,8 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
     f->logits = fast_take_floats(arena, (size_t)logits * w->vocab_pad);
+    if (f->limits.mapped)
+        f->panels = fast_take(arena, (size_t)threads * FAST_GROUP, f->panel_bytes);
     f->scores = fast_take_floats(arena, (size_t)threads * w->scores);
     f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * FAST_GROUP * PACK_ROWS);
     if (!f->limits.taps) return;
@@ -119,8 +130,7 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     f->tapped.compact = fast_take_floats(arena, rows * widest);
 }
 
-static void fast_describe(struct fast *f, const struct model *model, uint64_t weight_bytes,
-                          uint64_t kv_bytes) {
+static void fast_describe(struct fast *f, const struct model *model, uint64_t kv_bytes) {
     struct backend_info *info = &f->backend.info;
     snprintf(info->name, sizeof info->name, "cpu");
     snprintf(info->isa, sizeof info->isa, "%s", f->kernels->name);
@@ -129,7 +139,7 @@ static void fast_describe(struct fast *f, const struct model *model, uint64_t we
     info->rows_max = f->limits.rows_max;
     info->logits_max = f->limits.logits_max;
     info->vocab = model->geo.vocab;
-    info->weight_bytes = weight_bytes;
+    info->weight_bytes = f->weight_bytes;
     info->kv_bytes = kv_bytes;
 }
 
@@ -149,9 +159,8 @@ struct backend *fast_carve(const struct cpu_kernels *kernels, const struct model
     f->limits = *limits;
     f->width = fast_widths_of(&model->geo, limits);
     f->layer = layers;
-    size_t before = arena->used;
+    f->panel_bytes = f->weight_bytes = 0;
     fast_carve_weights(f, model, arena);
-    uint64_t weight_bytes = arena->used - before;
     arena_section(arena, "KV cache");
     f->kv =
         kv_layout_of(limits->kv_type, model->geo.n_kv_heads, model->geo.head_dim, limits->n_pages);
@@ -160,7 +169,7 @@ struct backend *fast_carve(const struct cpu_kernels *kernels, const struct model
     fast_carve_activations(f, &model->geo, arena);
     arena_section(arena, "thread stacks");
     f->team = team_carve(limits->threads, limits->cpus, arena);
-    fast_describe(f, model, weight_bytes, kv_bytes);
+    fast_describe(f, model, kv_bytes);
     return placed == NULL ? NULL : &placed->backend;
 }
 
@@ -217,14 +226,16 @@ static void fast_load_vectors(struct fast *f) {
         fast_copy_vector(to->v_bias, &from->v_bias);
     }
     fast_copy_vector(f->output_norm, &model->output_norm);
-    if (!model->geo.tied) memcpy(f->token_embd, model->token_embd.data, model->token_embd.bytes);
+    if (!model->geo.tied && !f->limits.mapped) /* the arena's: ours to fill, once */
+        memcpy((uint8_t *)(uintptr_t)f->token_embd, model->token_embd.data,
+               model->token_embd.bytes);
     model_rope_frequencies(model, f->rope_frequency);
 }
 
 static enum backend_status fast_load(struct backend *backend, uint64_t deadline_ns,
                                      uint32_t *percent, struct fault *fault) {
     struct fast *f = (struct fast *)backend;
-    uint32_t n = fast_matrices(f);
+    uint32_t n = f->limits.mapped ? 0 : fast_matrices(f);
     if (f->load_index == 0 && !f->load_open) {
         if (!team_start(f->team, fault)) return BACKEND_FAILED;
         fast_load_vectors(f);

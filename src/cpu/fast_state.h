@@ -66,7 +66,7 @@ struct fast {
 
     struct fast_layer *layer;    /* (n_layers) */
     struct packed_matrix output; /* the head; also the embedding table when tied */
-    uint8_t *token_embd;         /* raw rows when not tied */
+    const uint8_t *token_embd;   /* raw rows: when not tied, or of a mapped file */
     size_t token_embd_row_bytes;
     float *output_norm;     /* (dim_pad) */
     double *rope_frequency; /* (rope_dim / 2) */
@@ -83,6 +83,9 @@ struct fast {
     float *rope_cos, *rope_sin; /* (rope_dim / 2) */
     float *logits;              /* (logits_max, vocab_pad) */
     float *scores;              /* (threads, width.scores) */
+    uint8_t *panels;    /* (threads, FAST_GROUP, panel_bytes) of a mapped file, just packed */
+    size_t panel_bytes; /* of the widest matrix */
+    uint64_t weight_bytes;
     float *tile; /* (threads, 2, rows, 16 FAST_GROUP) outputs before they are merged */
     struct fast_tapped tapped;
 

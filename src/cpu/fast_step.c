@@ -58,13 +58,30 @@ static struct panels step_panels_of(const struct fast *f, const struct packed_ma
     return panels;
 }
 
+/* W in, some panels of it, into `out`. Those of a mapped file are packed first: the same bytes, so
+ * the same bits come out. */
+static void step_matmul(const struct fast *f, uint32_t member, const struct packed_matrix *weights,
+                        struct panels panels, const struct activations *in, uint32_t n_rows,
+                        float *out, uint32_t stride) {
+    if (!f->limits.mapped) {
+        f->kernels->matmul(weights, panels.first, panels.n, in, n_rows, out, stride);
+        return;
+    }
+    uint8_t *scratch = f->panels + (size_t)member * FAST_GROUP * f->panel_bytes;
+    struct packed_matrix packed = *weights;
+    packed.panels = scratch;
+    for (uint32_t p = 0; p < panels.n; p++)
+        pack_panel(weights->tensor, weights, panels.first + p, scratch + p * packed.panel_bytes);
+    f->kernels->matmul(&packed, 0, panels.n, in, n_rows, out, stride);
+}
+
 /* x = row of the embedding table; the angles of this row's position. */
 static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
     const struct batch_row *r = &f->step.batch->row[row];
     const struct model_geometry *geo = &f->model->geo;
     float *x = f->x + (size_t)row * f->width.dim_pad;
-    if (geo->tied)
+    if (f->token_embd == NULL)
         pack_row_expand(&f->output, (uint32_t)r->token, x);
     else
         quant_info(f->model->token_embd.type)
@@ -101,7 +118,6 @@ static void step_add_bias(const struct fast *f, const float *bias, uint32_t widt
 
 /* Items: groups of panels of q, then of k, then of v. */
 static void phase_qkv(struct fast *f, uint32_t member, uint32_t item) {
-    (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
     const struct {
         const struct packed_matrix *weights;
@@ -116,8 +132,8 @@ static void phase_qkv(struct fast *f, uint32_t member, uint32_t item) {
         item -= step_groups(f, (part++)->weights);
     struct panels panels = step_panels_of(f, part->weights, item);
     uint32_t at = panels.first * PACK_ROWS;
-    f->kernels->matmul(part->weights, panels.first, panels.n, &f->norm, f->step.batch->n_rows,
-                       part->out + at, part->stride);
+    step_matmul(f, member, part->weights, panels, &f->norm, f->step.batch->n_rows, part->out + at,
+                part->stride);
     step_add_bias(f, part->bias == NULL ? NULL : part->bias + at, panels.n * PACK_ROWS,
                   part->out + at, part->stride);
 }
@@ -204,11 +220,11 @@ static const float *step_product(struct fast *f, uint32_t member,
     float *tile = step_tile(f, member, 0);
     uint32_t width = panels.n * PACK_ROWS;
     if (!in->fine || step_form(f, weights) != INPUT_INT8) {
-        f->kernels->matmul(weights, panels.first, panels.n, in, n_rows, tile, width);
+        step_matmul(f, member, weights, panels, in, n_rows, tile, width);
         return tile;
     }
     /* Both tiles: two planes. */
-    f->kernels->matmul(weights, panels.first, panels.n, in, 2 * n_rows, tile, width);
+    step_matmul(f, member, weights, panels, in, 2 * n_rows, tile, width);
     for (uint32_t row = 0; row < n_rows; row++) {
         float *coarse = tile + (size_t)2 * row * width;
         for (uint32_t i = 0; i < width; i += 16) f->kernels->add(coarse + width + i, coarse + i);
@@ -248,8 +264,8 @@ static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
     struct panels panels = step_panels_of(f, &layer->gate, item);
     float *gate = step_tile(f, member, 0), *up = step_tile(f, member, 1);
     uint32_t n_rows = f->step.batch->n_rows, width = panels.n * PACK_ROWS;
-    f->kernels->matmul(&layer->gate, panels.first, panels.n, &f->norm, n_rows, gate, width);
-    f->kernels->matmul(&layer->up, panels.first, panels.n, &f->norm, n_rows, up, width);
+    step_matmul(f, member, &layer->gate, panels, &f->norm, n_rows, gate, width);
+    step_matmul(f, member, &layer->up, panels, &f->norm, n_rows, up, width);
     for (uint32_t row = 0; row < n_rows; row++, gate += width, up += width) {
         size_t at = (size_t)row * f->width.ffn_pad + panels.first * PACK_ROWS;
         for (uint32_t i = 0; i < width; i += 16)
@@ -467,10 +483,12 @@ void fast_step_abort(struct fast *f) {
     f->step = (struct fast_step){0};
 }
 
-/* --- taps --- */
+/* --- taps: for measuring, so compiled for size --- */
 
-static void tap_emit(struct fast *f, const char *name, uint32_t layer, const float *values,
-                     uint32_t width, uint32_t stride, uint32_t n_rows, uint32_t heads) {
+#define TAPS __attribute__((cold))
+
+TAPS static void tap_emit(struct fast *f, const char *name, uint32_t layer, const float *values,
+                          uint32_t width, uint32_t stride, uint32_t n_rows, uint32_t heads) {
     for (uint32_t row = 0; row < n_rows; row++)
         memcpy(f->tapped.compact + (size_t)row * width, values + (size_t)row * stride,
                width * sizeof(float));
@@ -480,7 +498,7 @@ static void tap_emit(struct fast *f, const char *name, uint32_t layer, const flo
                          heads > 0 ? headed : flat);
 }
 
-static void tap_attend(struct fast *f) {
+TAPS static void tap_attend(struct fast *f) {
     const struct fast_widths *w = &f->width;
     const struct batch *batch = f->step.batch;
     uint32_t n_kv = batch->row[batch->n_rows - 1].position + 1;
@@ -491,7 +509,7 @@ static void tap_attend(struct fast *f) {
     tap_emit(f, "attn_heads", f->step.layer, f->attn.f, w->q, w->q_pad, batch->n_rows, 0);
 }
 
-void fast_tap_phase(struct fast *f) {
+TAPS void fast_tap_phase(struct fast *f) {
     const struct fast_widths *w = &f->width;
     const struct model_geometry *geo = &f->model->geo;
     uint32_t n = f->step.batch->n_rows, layer = f->step.layer;

@@ -103,6 +103,8 @@ static bool engine_choose(struct engine *engine, struct fault *fault) {
 static bool engine_tries_cuda(struct engine *engine, struct fault *fault) {
     const struct config *config = engine->config;
     struct arena measure;
+    if (config->weights == CONFIG_WEIGHTS_MAPPED)
+        return fault_set(fault, FAULT_INVALID_REQUEST, "weights=mapped is of the CPU");
     if (engine->gpu == NULL || strcmp(config->isa, "auto") != 0)
         return fault_set(fault, FAULT_INVALID_REQUEST,
                          engine->gpu == NULL ? "a plan brings no GPU up" : "isa= is of the CPU");
@@ -121,10 +123,15 @@ static bool engine_choose_backend(struct engine *engine, struct fault *fault) {
         engine->cuda = engine_tries_cuda(engine, &why);
     } else if (strcmp(config->backend, "cuda") == 0) {
         engine->cuda = true;
+        if (config->weights == CONFIG_WEIGHTS_MAPPED)
+            return fault_set(fault, FAULT_INVALID_REQUEST,
+                             "weights=mapped is of the CPU: a GPU needs them in its own memory");
         if (!cuda_check(config, &engine->model, fault)) return false;
         if (engine->gpu != NULL && !cuda_open(engine->gpu, config, fault)) return false;
     }
     if (!engine->cuda) {
+        engine->mapped =
+            config->weights == CONFIG_WEIGHTS_MAPPED && strcmp(config->isa, "exact") != 0;
         close(engine->fd);
         if (automatic) log_event(LOG_INFO, "backend", "cpu, not cuda: %s", why.text);
         return true;
@@ -185,6 +192,7 @@ bool engine_carve(struct engine *engine, struct arena *arena, struct fault *faul
         .kv_type = config->kv_type,
         .sequences = engine->slots,
         .vocab = engine->vocab.n_tokens,
+        .mapped = engine->mapped,
         .taps = engine->taps,
     };
     engine->candidates = engine->cuda ? CUDA_CANDIDATES : 0;
@@ -259,6 +267,35 @@ static struct engine_room engine_room_available(const struct engine *engine) {
     return room;
 }
 
+uint64_t engine_saved(const struct engine *engine) {
+    static struct engine trial;
+    trial = *engine;
+    trial.mapped = false;
+    uint64_t packed = engine_room_at(&trial, engine->ctx, engine->slots, NULL).memory;
+    trial.mapped = true;
+    return packed - engine_room_at(&trial, engine->ctx, engine->slots, NULL).memory;
+}
+
+/* What would fit, as the end of a sentence; `trial` is an engine to try with. */
+static void engine_advise(struct engine *trial, engine_rest *rest, struct engine_room room,
+                          char *out, size_t bytes) {
+    const uint32_t ctx = trial->ctx, slots = trial->slots;
+    const bool packs = !trial->cuda && !trial->mapped && strcmp(trial->config->isa, "exact") != 0;
+    size_t used = 0;
+    out[0] = '\0';
+    for (int mapped = 0; mapped <= packs; mapped++) {
+        trial->mapped |= mapped;
+        uint32_t n = slots, fits = 0;
+        while (n > 0 && (fits = engine_largest_ctx(trial, ctx, n, rest, room)) == 0) n--;
+        if (n == 0) continue;
+        used += (size_t)snprintf(out + used, bytes - used, "%s%sctx=%u slots=%u",
+                                 used > 0 ? ", or " : "", mapped ? "weights=mapped " : "",
+                                 engine_min(fits, ctx), n);
+    }
+    snprintf(out + used, bytes - used, "%s",
+             used > 0 ? " would fit" : "no ctx and slots would fit, a smaller model would");
+}
+
 bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
                  struct fault *fault) {
     struct engine_room room = engine_room_available(engine);
@@ -271,18 +308,10 @@ bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
     const char *what = vram ? "GPU memory" : "memory";
     static struct engine trial; /* too big for a stack; boot is single-threaded */
     trial = *engine;
-    for (uint32_t slots = engine->slots; slots > 0; slots--) {
-        uint32_t ctx = engine_largest_ctx(&trial, engine->ctx, slots, rest, room);
-        if (ctx == 0) continue;
-        return fault_set(fault, code,
-                         "%s: required %llu bytes, available %llu bytes; ctx=%u slots=%u "
-                         "would fit",
-                         what, required, available, engine_min(ctx, engine->ctx), slots);
-    }
-    return fault_set(fault, code,
-                     "%s: required %llu bytes, available %llu bytes; no ctx and slots would "
-                     "fit, a smaller model would",
-                     what, required, available);
+    char advice[160];
+    engine_advise(&trial, rest, room, advice, sizeof advice);
+    return fault_set(fault, code, "%s: required %llu bytes, available %llu bytes; %s", what,
+                     required, available, advice);
 }
 
 /* --- loading --- */
@@ -301,7 +330,7 @@ static void engine_begin_warm_up(struct engine *engine) {
 
 static void engine_unmap(struct engine *engine) {
     if (engine->file == NULL) return;
-    bus_forget();
+    bus_forget(engine->file);
     munmap((void *)(uintptr_t)engine->file, engine->file_bytes);
     if (engine->cuda) close(engine->fd);
     engine->file = NULL;
@@ -338,7 +367,7 @@ static enum engine_status engine_load_stage(struct engine *engine, uint64_t dead
     default:
         *percent = 100;
         if (backend->info.lazy) status = backend->ops->advance(backend, deadline_ns, fault);
-        if (status == BACKEND_DONE) engine_unmap(engine);
+        if (status == BACKEND_DONE && !engine->mapped) engine_unmap(engine);
         break;
     }
     if (status == BACKEND_FAILED) return ENGINE_FAILED;
@@ -357,5 +386,5 @@ enum engine_status engine_load(struct engine *engine, uint64_t deadline_ns, uint
 
 void engine_close(struct engine *engine) {
     if (engine->backend != NULL) engine->backend->ops->close(engine->backend);
-    engine_unmap(engine);
+    if (engine->stage != STAGE_DONE) engine_unmap(engine); /* a server may not unmap any more */
 }

@@ -26,7 +26,7 @@ enum { ENGINE_PROMPT_CHARS_MAX = 32768, ENGINE_TEXT_MAX = 4 * ENGINE_PROMPT_CHAR
 
 struct engine {
     const struct config *config;
-    const uint8_t *file; /* the mapping; NULL once everything is loaded */
+    const uint8_t *file; /* the mapping; NULL once everything is loaded, unless mapped */
     uint64_t file_bytes;
     bool disk;      /* the file is one */
     int fd;         /* of the file, while a GPU is loaded from it */
@@ -40,6 +40,7 @@ struct engine {
     /* Set before engine_map, stays for the life of the process. NULL: no driver is brought up, and
      * backend=cuda can only be planned. */
     struct gpu_driver *gpu;
+    bool mapped;               /* the file stays so: weights=mapped */
     bool cuda;                 /* the backend that was chosen */
     struct arena vram, pinned; /* what it takes of the device and of pinned memory, measured */
     struct gguf gguf;
@@ -79,9 +80,12 @@ bool engine_fits(const struct engine *engine, uint64_t bytes, engine_rest *rest,
 
 enum engine_status { ENGINE_LOADING, ENGINE_READY, ENGINE_FAILED };
 
+/* Bytes of the arena that weights=mapped saves. */
+uint64_t engine_saved(const struct engine *engine);
+
 /* Works on loading (digest, vocabulary, packing weights) until done or until the deadline.
  * *percent: 0 .. 100. When it returns ENGINE_READY the first forward pass has run and the file is
- * unmapped. */
+ * unmapped, unless weights are computed from it. */
 enum engine_status engine_load(struct engine *engine, uint64_t deadline_ns, uint32_t *percent,
                                struct fault *fault);
 

@@ -55,6 +55,10 @@ const char *plan_line(const struct arena *arena, const struct engine *engine, si
         index -= 2;
     }
     if (index == 1)
-        return plan_row(out, "model file", engine->file_bytes, "mapped while loading only");
+        return plan_row(out, "model file", engine->file_bytes,
+                        engine->mapped ? "stays mapped: weights are not packed"
+                                       : "mapped while loading only");
+    if (index == 2 && engine->mapped)
+        return plan_row(out, "saved", engine_saved(engine), "of what weights=packed takes");
     return NULL;
 }

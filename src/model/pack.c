@@ -1,5 +1,6 @@
 #include "model/pack.h"
 
+#include <emmintrin.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -55,7 +56,8 @@ struct packed_matrix pack_describe(const struct model_tensor *tensor) {
                                    .cols = tensor->cols,
                                    .n_panels = (tensor->rows + PACK_ROWS - 1) / PACK_ROWS,
                                    .kind = pack_kind_of(tensor->type),
-                                   .source = tensor->type};
+                                   .source = tensor->type,
+                                   .tensor = tensor};
     const struct pack_format *format = pack_format(matrix.kind);
     size_t units = (tensor->cols + format->unit_columns - 1u) / format->unit_columns;
     matrix.panel_bytes = units * format->unit_bytes;
@@ -88,10 +90,31 @@ struct pack_unit {
     struct quant_codes row[PACK_ROWS];
 };
 
-/* Word g of row r goes to word 16 g + r: four columns of sixteen rows side by side. */
+static __m128i pack_load(const uint8_t *from) {
+    return _mm_loadu_si128((const __m128i *)from);
+}
+
+static void pack_store(uint8_t *to, __m128i words) {
+    _mm_storeu_si128((__m128i *)to, words);
+}
+
+/* Word g of row r goes to word 16 g + r: four columns of sixteen rows side by side. `words` is a
+ * multiple of 4. */
 static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_t *out) {
-    for (uint32_t g = 0; g < words; g++, row += 4)
-        for (uint32_t r = 0; r < PACK_ROWS; r++, out += 4) memcpy(out, row + r * stride, 4);
+    const size_t row_of_words = sizeof(uint32_t) * PACK_ROWS;
+    for (uint32_t g = 0; g < words; g += 4, row += 16, out += 4 * row_of_words)
+        for (uint32_t r = 0; r < PACK_ROWS; r += 4) {
+            const uint8_t *from = row + r * stride;
+            uint8_t *to = out + sizeof(uint32_t) * r;
+            __m128i a = pack_load(from), b = pack_load(from + stride);
+            __m128i c = pack_load(from + 2 * stride), d = pack_load(from + 3 * stride);
+            __m128i ab = _mm_unpacklo_epi32(a, b), cd = _mm_unpacklo_epi32(c, d);
+            pack_store(to, _mm_unpacklo_epi64(ab, cd));
+            pack_store(to + row_of_words, _mm_unpackhi_epi64(ab, cd));
+            ab = _mm_unpackhi_epi32(a, b), cd = _mm_unpackhi_epi32(c, d);
+            pack_store(to + 2 * row_of_words, _mm_unpacklo_epi64(ab, cd));
+            pack_store(to + 3 * row_of_words, _mm_unpackhi_epi64(ab, cd));
+        }
 }
 
 /* Values 32 b .. 32 b + 31 of all rows into a block of values. */
@@ -119,6 +142,20 @@ static void pack_flat(const struct pack_format *format, const struct pack_unit *
     pack_block(format, from, 0, unit + format->values_offset + half * pack_block_bytes(format));
 }
 
+/* Types whose blocks are d and then the bytes that a panel has, for a panel of 16 rows: nothing has
+ * to be taken apart. */
+static bool pack_is_direct(enum quant_type type) {
+    return type == QUANT_Q8_0 || type == QUANT_Q4_0;
+}
+
+static void pack_direct(const struct pack_format *format, const uint8_t *source, size_t row_bytes,
+                        uint32_t half, uint8_t *unit) {
+    for (uint32_t r = 0; r < PACK_ROWS; r++)
+        memcpy(unit + 32 * half + 2 * r, source + r * row_bytes, 2);
+    pack_words(source + 2, row_bytes, format->bits, /* 32 values of so many bits, as words */
+               unit + format->values_offset + half * pack_block_bytes(format));
+}
+
 static void pack_super(const struct pack_format *format, const struct pack_unit *from,
                        uint8_t *unit) {
     uint32_t subs = 256u / format->sub;
@@ -144,7 +181,13 @@ static void pack_quantised(const struct pack_format *format, enum quant_type typ
     uint32_t blocks = cols / scheme->unit;
     struct pack_unit unit;
     memset(&unit, 0, sizeof unit); /* rows beyond the matrix stay so */
+    const bool direct = count == PACK_ROWS && pack_is_direct(type);
     for (uint32_t i = 0; i < blocks; i++, source += block_bytes) {
+        if (direct) {
+            pack_direct(format, source, row_bytes, i % 2,
+                        panel + (size_t)(i / 2) * format->unit_bytes);
+            continue;
+        }
         for (uint32_t r = 0; r < count; r++) scheme->read(source + r * row_bytes, &unit.row[r]);
         if (scheme->unit == PACK_BLOCK)
             pack_flat(format, &unit, i % 2, panel + (size_t)(i / 2) * format->unit_bytes);
@@ -171,6 +214,12 @@ void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *m
         return;
     }
     memset(out, 0, matrix->panel_bytes);
+    /* Of these a word is one column, or a pair of them. */
+    uint32_t word_columns = matrix->kind == PACK_F32 ? 1 : matrix->kind == PACK_BF16 ? 2 : 0;
+    if (count == PACK_ROWS && word_columns > 0 && tensor->cols % (4 * word_columns) == 0) {
+        pack_words(source, row_bytes, tensor->cols / word_columns, out);
+        return;
+    }
     for (uint32_t r = 0; r < count; r++)
         pack_float_row(matrix->kind, source + r * row_bytes, tensor->cols, r, out);
 }

@@ -76,6 +76,7 @@ struct packed_matrix {
     uint32_t n_panels;
     enum pack_kind kind;
     enum quant_type source;
+    const struct model_tensor *tensor; /* what it is packed from, and its file may be gone */
 };
 
 /* Describes a matrix without memory: panels is NULL, everything else is set. */

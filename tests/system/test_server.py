@@ -296,6 +296,47 @@ def too_little_memory_names_what_is_needed_and_what_would_fit():
     check(status != 0 and "INSUFFICIENT_RESOURCES" in log, log)
 
 
+@test(40)
+def where_packed_weights_do_not_fit_mapped_ones_do_and_say_the_same():
+    plan = {words: lab("plan", need(options.model), "backend=cpu", "slots=2", words).decode()
+            for words in ("weights=packed", "weights=mapped")}
+    packed, mapped = (int(re.search(r"^arena, in all\s+(\d+)", told, re.M)[1])
+                      for told in plan.values())
+    saved = int(re.search(r"^saved\s+(\d+)", plan["weights=mapped"], re.M)[1])
+    check_equal(saved, packed - mapped)
+    check(saved > 4000000, "saves only", saved)
+    middle = f"memory={(packed + mapped) // 2}"
+    with Server("backend=cpu", "slots=2") as server, server.connect() as c:
+        want = c.gen(PROMPT, max_tokens=60, seed=5).text
+    status, log = boot("backend=cpu", "slots=2", middle)
+    check_equal(status, 1, log)
+    check("weights=mapped ctx=512 slots=2 would fit" in log, log)
+    with Server("backend=cpu", "slots=2", middle, "weights=mapped") as server:
+        with server.connect() as c:
+            check_equal(c.gen(PROMPT, max_tokens=60, seed=5).text, want)
+            check_equal(int(c.health()["arena_bytes"]), mapped)
+        with open(f"/proc/{server.pid}/maps") as f:
+            check(os.path.basename(options.model) in f.read(), "the file is not mapped any more")
+    status, log = boot("backend=cuda", "weights=mapped")
+    check("weights=mapped is of the CPU" in log and status == 2, status, log)
+
+
+@test()
+def a_mapped_file_that_is_cut_while_serving_ends_wick_which_names_the_offset():
+    path = work_path("cut.gguf")
+    shutil.copy(need(options.model), path)
+    server = Server("backend=cpu", "weights=mapped", model=path)
+    with server.connect() as c:
+        c.gen(PROMPT, max_tokens=5, ignore_eos=1)
+        half = os.path.getsize(path) // 2 & ~4095
+        os.truncate(path, half)
+        c.send(f'GEN 9 max_tokens=5 "{PROMPT}"')
+        check_equal(server.wait_exit(), 1)
+    offset = re.search(rf"error disk {re.escape(path)}: no data at offset (\d+) ", server.log())
+    check(offset and int(offset[1]) >= half, server.log()[-500:])
+    server.log_file.close()
+
+
 @test()
 def a_bad_model_file_is_refused_naming_file_and_reason():
     with open(need(options.model), "rb") as f:

@@ -67,6 +67,22 @@ Test(bus, a_page_that_the_disk_lacks_is_told_by_offset_and_sector) {
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a page that is there");
 }
 
+Test(bus, of_two_files_the_right_one_is_told) {
+    char path[32];
+    char text[1024];
+    volatile const char *first = mapping_cut_short(path), *second = mapping_cut_short(path);
+    bus_watch((const void *)(uintptr_t)first, PAGES * PAGE, "first");
+    bus_watch((const void *)(uintptr_t)second, PAGES * PAGE, "second");
+    status_of_reading(second + 2 * PAGE, text, NULL);
+    cr_assert_not_null(strstr(text, "disk second: no data at offset 8192 "), "%s", text);
+    status_of_reading(first + 3 * PAGE, text, NULL);
+    cr_assert_not_null(strstr(text, "disk first: no data at offset 12288 "), "%s", text);
+    bus_forget((const void *)(uintptr_t)first);
+    bus_watch((const void *)(uintptr_t)first, PAGES * PAGE, "third");
+    status_of_reading(first + 3 * PAGE, text, NULL);
+    cr_assert_not_null(strstr(text, "disk third: "), "%s", text);
+}
+
 Test(bus, the_panic_hook_has_the_last_word) {
     char path[32];
     char text[1024];

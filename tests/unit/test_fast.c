@@ -18,6 +18,7 @@ static const struct tiny_shape shape_odd = {"llama", 2, 40, 44, 5, 5, 8, VOCAB, 
 
 static struct tiny_model tiny;
 static struct batch batch;
+static bool mapped; /* weights= of the next backend */
 
 static void fill(const struct model_tensor *t, uint64_t *state) {
     if (t->data == NULL || t->rows < 2) return;
@@ -50,7 +51,8 @@ static struct backend *backend_make(const char *isa, uint32_t threads, uint32_t 
                                     .rows_max = ROWS,
                                     .logits_max = ROWS,
                                     .threads = threads,
-                                    .kv_type = kv_type};
+                                    .kv_type = kv_type,
+                                    .mapped = mapped};
     arena_measure(&arena);
     cr_assert_null(cpu_carve(isa, &tiny.model, &limits, &arena));
     size_t bytes = arena.used;
@@ -166,6 +168,36 @@ Test(fast, bits_do_not_depend_on_threads_chunk_or_neighbours) {
                                      chunks[c], neighbours);
                     }
                 backend->ops->close(backend);
+            }
+        }
+    }
+}
+
+/* Every type, and shapes whose last panel is not full; one row and tiles. */
+Test(fast, weights_of_the_mapped_file_give_the_bits_of_packed_ones) {
+    static const struct tiny_shape *const shapes[] = {&shape_llama, &shape_qwen2, &shape_odd};
+    static const char *const all[] = {"sse2", "avx2", "avx512", "amx"};
+    for (size_t t = 0; t < 3 * block_rig_n_types; t++) {
+        enum quant_type type = block_rig_types[t / 3];
+        const struct tiny_shape *shape = shapes[t % 3];
+        if (shape->dim % quant_info(type)->block_values != 0 ||
+            shape->ffn % quant_info(type)->block_values != 0)
+            continue;
+        model_make(shape, type);
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+            if (!have(all[i])) continue;
+            float wanted[VOCAB], got[VOCAB];
+            for (uint32_t chunk = 1; chunk <= TOKENS; chunk += TOKENS - 1) {
+                mapped = false;
+                struct backend *backend = backend_make(all[i], 2, CONFIG_KV_F32);
+                run(backend, chunk, 0, wanted);
+                backend->ops->close(backend);
+                mapped = true;
+                backend = backend_make(all[i], 3, CONFIG_KV_F32);
+                run(backend, chunk, 0, got);
+                backend->ops->close(backend);
+                cr_assert_arr_eq(got, wanted, sizeof got, "%s %s chunk=%u", quant_info(type)->name,
+                                 all[i], chunk);
             }
         }
     }
