@@ -117,6 +117,30 @@ static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_
         }
 }
 
+/* The same for halves of words, one column each: 8 x 8 of them at a time. `columns` is a multiple
+ * of 8. */
+static void pack_halves(const uint8_t *row, size_t stride, uint32_t columns, uint8_t *out) {
+    for (uint32_t k = 0; k < columns; k += 8, row += 16, out += 8 * 2 * PACK_ROWS)
+        for (uint32_t r = 0; r < PACK_ROWS; r += 8) {
+            __m128i low[4], high[4]; /* columns 0 to 3 and 4 to 7 of rows 2 i and 2 i + 1 */
+            for (uint32_t i = 0; i < 4; i++) {
+                const uint8_t *from = row + (r + 2 * i) * stride;
+                __m128i a = pack_load(from), b = pack_load(from + stride);
+                low[i] = _mm_unpacklo_epi16(a, b), high[i] = _mm_unpackhi_epi16(a, b);
+            }
+            for (uint32_t half = 0; half < 2; half++) {
+                const __m128i *x = half == 0 ? low : high;
+                uint8_t *to = out + 2 * r + half * 4 * 2 * PACK_ROWS;
+                __m128i a = _mm_unpacklo_epi32(x[0], x[1]), b = _mm_unpacklo_epi32(x[2], x[3]);
+                pack_store(to, _mm_unpacklo_epi64(a, b));
+                pack_store(to + 32, _mm_unpackhi_epi64(a, b));
+                a = _mm_unpackhi_epi32(x[0], x[1]), b = _mm_unpackhi_epi32(x[2], x[3]);
+                pack_store(to + 64, _mm_unpacklo_epi64(a, b));
+                pack_store(to + 96, _mm_unpackhi_epi64(a, b));
+            }
+        }
+}
+
 /* Values 32 b .. 32 b + 31 of all rows into a block of values. */
 static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
                        uint8_t *block) {
@@ -218,6 +242,10 @@ void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *m
     uint32_t word_columns = matrix->kind == PACK_F32 ? 1 : matrix->kind == PACK_BF16 ? 2 : 0;
     if (count == PACK_ROWS && word_columns > 0 && tensor->cols % (4 * word_columns) == 0) {
         pack_words(source, row_bytes, tensor->cols / word_columns, out);
+        return;
+    }
+    if (count == PACK_ROWS && matrix->kind == PACK_F16 && tensor->cols % 8 == 0) {
+        pack_halves(source, row_bytes, tensor->cols, out);
         return;
     }
     for (uint32_t r = 0; r < count; r++)
