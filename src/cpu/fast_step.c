@@ -184,7 +184,6 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
     const struct model_geometry *geo = &f->model->geo;
     const struct fast_widths *w = &f->width;
     uint32_t group_block = item % w->group_blocks, block = item / w->group_blocks / geo->n_kv_heads;
-    if (f->step.rope_fused) step_rope(f, block, item % geo->n_kv_heads);
     struct attend_job job = {
         .kv = &f->kv,
         .layer = f->kv_pages + f->step.layer * f->kv.layer_bytes,
@@ -205,6 +204,7 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
                                       .n_kv = f->step.batch->row[row].position + 1,
                                       .weights_out = step_weights_out(f, row, head)};
         }
+    if (f->step.rope_fused) step_rope(f, block, job.kv_head);
     f->kernels->attend(&job);
 }
 

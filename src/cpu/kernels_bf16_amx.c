@@ -74,9 +74,8 @@ ALWAYS struct block block_at(enum pack_kind kind, const uint8_t *panel, uint32_t
     return kind == PACK_Q8 ? block_of_q8(panel, i) : block_of_f16(panel, i);
 }
 
-/* What columns 4 g to 4 g + 3 have in common: int8 values with their sign bits turned over, so u =
- * q
- * + 128. */
+/* What columns 4 g to 4 g + 3 have in common: int8 values q with their sign bits turned over, which
+ * are u = q + 128. */
 ALWAYS __m512i four_load(enum pack_kind kind, const struct block *block, size_t g) {
     if (kind != PACK_Q8) return _mm512_setzero_si512();
     return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * g),

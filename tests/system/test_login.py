@@ -521,8 +521,6 @@ def the_keys_are_nowhere_to_be_read():
             check(key.encode() not in said.lower(), said)
         limits = open(f"/proc/{server.pid}/limits").read()
         check(re.search(r"Max core file size +0 +0 ", limits), limits)
-        if os.geteuid() != 0:
-            return "not root: memory was not searched"
         # Not even in memory: only what HMAC makes of it is kept. The forged HELLO above is gone.
         digits = KEY.encode()
         searched = 0
