@@ -181,31 +181,22 @@ static uint32_t fast_matrices(const struct fast *f) {
     return f->model->geo.n_layers * FAST_LAYER_MATRICES + 1;
 }
 
-/* The index-th matrix to pack, and the tensor it is packed from. */
-static struct packed_matrix *fast_matrix(struct fast *f, uint32_t index,
-                                         const struct model_tensor **tensor) {
-    if (index + 1 == fast_matrices(f)) {
-        *tensor = &f->model->output;
-        return &f->output;
-    }
-    struct fast_layer *to = &f->layer[index / FAST_LAYER_MATRICES];
-    const struct model_layer *from = &f->model->layer[index / FAST_LAYER_MATRICES];
-    struct packed_matrix *matrices[FAST_LAYER_MATRICES] = {
-        &to->q, &to->k, &to->v, &to->attn_out, &to->gate, &to->up, &to->down};
-    const struct model_tensor *tensors[FAST_LAYER_MATRICES] = {
-        &from->q, &from->k, &from->v, &from->attn_out, &from->gate, &from->up, &from->down};
-    *tensor = tensors[index % FAST_LAYER_MATRICES];
+/* The index-th matrix to pack. */
+static const struct packed_matrix *fast_matrix(const struct fast *f, uint32_t index) {
+    if (index + 1 == fast_matrices(f)) return &f->output;
+    const struct fast_layer *layer = &f->layer[index / FAST_LAYER_MATRICES];
+    const struct packed_matrix *matrices[FAST_LAYER_MATRICES] = {
+        &layer->q, &layer->k, &layer->v, &layer->attn_out, &layer->gate, &layer->up, &layer->down};
     return matrices[index % FAST_LAYER_MATRICES];
 }
 
 static void fast_work_pack(void *context, uint32_t member, uint32_t first, uint32_t count) {
     (void)member;
     struct fast *f = context;
-    const struct model_tensor *tensor;
-    const struct packed_matrix *matrix = fast_matrix(f, f->load_index, &tensor);
+    const struct packed_matrix *matrix = fast_matrix(f, f->load_index);
     uint8_t *panels = (uint8_t *)(uintptr_t)matrix->panels; /* the arena's: ours to fill, once */
     for (uint32_t p = first; p < first + count; p++)
-        pack_panel(tensor, matrix, p, panels + p * matrix->panel_bytes);
+        pack_panel(matrix, p, panels + p * matrix->panel_bytes);
 }
 
 static void fast_copy_vector(float *out, const struct model_tensor *tensor) {
@@ -241,8 +232,7 @@ static enum backend_status fast_load(struct backend *backend, uint64_t deadline_
         fast_load_vectors(f);
     }
     while (f->load_index < n) {
-        const struct model_tensor *tensor;
-        const struct packed_matrix *matrix = fast_matrix(f, f->load_index, &tensor);
+        const struct packed_matrix *matrix = fast_matrix(f, f->load_index);
         if (!f->load_open) {
             team_open(f->team, fast_work_pack, f, matrix->n_panels, 1);
             f->load_open = true;

@@ -71,7 +71,7 @@ static void step_matmul(const struct fast *f, uint32_t member, const struct pack
     struct packed_matrix packed = *weights;
     packed.panels = scratch;
     for (uint32_t p = 0; p < panels.n; p++)
-        pack_panel(weights->tensor, weights, panels.first + p, scratch + p * packed.panel_bytes);
+        pack_panel(weights, panels.first + p, scratch + p * packed.panel_bytes);
     f->kernels->matmul(&packed, 0, panels.n, in, n_rows, out, stride);
 }
 

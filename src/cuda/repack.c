@@ -167,7 +167,7 @@ void repack_rows(const struct model_tensor *tensor, const uint8_t *const row[PAC
         sixteen.data = rows;
     }
     struct packed_matrix matrix = pack_describe(&sixteen);
-    pack_panel(&sixteen, &matrix, 0, cpu_panel);
+    pack_panel(&matrix, 0, cpu_panel);
     repack_panel(matrix.kind, tensor->cols, cpu_panel, out);
 }
 

@@ -14,7 +14,7 @@ static void pack_one(const struct model_tensor *tensor) {
     uint8_t *panels = aligned_alloc(64, matrix.panel_bytes);
     float *row = malloc(tensor->cols * sizeof(float));
     if (panels != NULL && row != NULL) {
-        pack_panel(tensor, &matrix, 0, panels);
+        pack_panel(&matrix, 0, panels);
         matrix.panels = panels;
         pack_row_expand(&matrix, 0, row);
     }

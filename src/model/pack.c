@@ -56,7 +56,6 @@ struct packed_matrix pack_describe(const struct model_tensor *tensor) {
                                    .cols = tensor->cols,
                                    .n_panels = (tensor->rows + PACK_ROWS - 1) / PACK_ROWS,
                                    .kind = pack_kind_of(tensor->type),
-                                   .source = tensor->type,
                                    .tensor = tensor};
     const struct pack_format *format = pack_format(matrix.kind);
     size_t units = (tensor->cols + format->unit_columns - 1u) / format->unit_columns;
@@ -224,8 +223,8 @@ static void pack_quantised(const struct pack_format *format, enum quant_type typ
     }
 }
 
-void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *matrix,
-                uint32_t panel, uint8_t *out) {
+void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out) {
+    const struct model_tensor *tensor = matrix->tensor;
     wick_assert(panel < matrix->n_panels);
     const struct pack_format *format = pack_format(matrix->kind);
     const struct quant_info *info = quant_info(tensor->type);

@@ -75,7 +75,6 @@ struct packed_matrix {
     uint32_t rows, cols;
     uint32_t n_panels;
     enum pack_kind kind;
-    enum quant_type source;
     const struct model_tensor *tensor; /* what it is packed from, and its file may be gone */
 };
 
@@ -84,8 +83,7 @@ struct packed_matrix pack_describe(const struct model_tensor *tensor);
 size_t pack_matrix_bytes(const struct packed_matrix *matrix);
 
 /* Packs rows [16 * panel, 16 * panel + 16) of the tensor into `out` (panel_bytes). */
-void pack_panel(const struct model_tensor *tensor, const struct packed_matrix *matrix,
-                uint32_t panel, uint8_t *out);
+void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out);
 
 /* Which element of a panel of F32, F16 or BF16 is column k of row r. */
 size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r);

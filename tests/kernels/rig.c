@@ -141,7 +141,7 @@ struct rig_matrix rig_matrix_make(enum quant_type type, uint32_t rows, uint32_t 
     m.cpu = pack_describe(&m.tensor);
     uint8_t *panels = rig_keep(aligned_alloc(64, round_up(pack_matrix_bytes(&m.cpu), 64)));
     for (uint32_t p = 0; p < m.cpu.n_panels; p++)
-        pack_panel(&m.tensor, &m.cpu, p, panels + p * m.cpu.panel_bytes);
+        pack_panel(&m.cpu, p, panels + p * m.cpu.panel_bytes);
     m.cpu.panels = panels;
     m.kind = m.cpu.kind;
     snprintf(m.module, sizeof m.module, "matmul_%s", repack_kind_name(m.kind));

@@ -63,7 +63,7 @@ static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t col
     made.matrix = pack_describe(&made.tensor);
     uint8_t *panels = take(pack_matrix_bytes(&made.matrix) + 4096); /* prefetch may look beyond */
     for (uint32_t p = 0; p < made.matrix.n_panels; p++)
-        pack_panel(&made.tensor, &made.matrix, p, panels + p * made.matrix.panel_bytes);
+        pack_panel(&made.matrix, p, panels + p * made.matrix.panel_bytes);
     made.matrix.panels = panels;
     return made;
 }
@@ -109,7 +109,7 @@ static void check_row(const struct cpu_kernels *k, const struct made *made, enum
         }
         cr_assert_leq(fabs(got[lane] - sum), within * size + 1e-30,
                       "%s %s: row %u output %u is %g, not %g", k->name,
-                      quant_info(made->matrix.source)->name, r, out, got[lane], sum);
+                      quant_info(made->tensor.type)->name, r, out, got[lane], sum);
     }
 }
 
@@ -352,8 +352,7 @@ Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
                                   .rows = 16,
                                   .cols = 1,
                                   .n_panels = 1,
-                                  .kind = PACK_F16,
-                                  .source = QUANT_F16};
+                                  .kind = PACK_F16};
         float one[32] = {1}, out[16];
         struct activations x = {.f = one, .stride = 32};
         for (size_t i = 0; i < n; i++) {

@@ -22,7 +22,7 @@ static struct packed_matrix matrix_make(const struct model_tensor *t) {
     struct packed_matrix m = pack_describe(t);
     uint8_t *panels = aligned_alloc(64, pack_matrix_bytes(&m));
     memset(panels, 0xA5, pack_matrix_bytes(&m));
-    for (uint32_t p = 0; p < m.n_panels; p++) pack_panel(t, &m, p, panels + p * m.panel_bytes);
+    for (uint32_t p = 0; p < m.n_panels; p++) pack_panel(&m, p, panels + p * m.panel_bytes);
     m.panels = panels;
     return m;
 }
