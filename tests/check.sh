@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs every suite (tests/*/run.sh, tests/*/run.py), adds their results up, and ends with one line:
-# N passed, N failed. The system suite, which looks at latencies, has the machine for itself; the
-# others run two at a time. A suite ends with "N passed, N failed, N skipped" and its exit
+# N passed, N failed. The system suite, which looks at latencies, has the machine for itself, last:
+# a machine that was just started or given other work may be slow for its first minutes. The others
+# run two at a time. A suite ends with "N passed, N failed, N skipped" and its exit
 # status. Each line it says appears behind its name, but of the tests that pass only every 25th, as
 # progress, unless V=1; $BUILD/check/SUITE.log has them all. What failed is told again at the end.
 # JOBS=1 runs one suite after the other.
@@ -48,10 +49,10 @@ for suite in tests/*/run.sh tests/*/run.py; do
     *) [ ! -f "$suite" ] || suites="$suites $suite" ;;
     esac
 done
-"$0" one tests/system/run.py
 # shellcheck disable=SC2086
 printf '%s\n' $suites | xargs -n 1 -P "${JOBS:-2}" "$0" one
-suites="tests/system/run.py $suites"
+"$0" one tests/system/run.py
+suites="$suites tests/system/run.py"
 
 # What a suite says of its failed tests: each line, and what is said below it until the next test.
 failures() {

@@ -6,7 +6,8 @@ import time
 
 from client import gen_line
 from device import PATIENCE_S, Worker, lab
-from harness import check, check_equal, check_quick, eventually, need, options, test, work_path
+from harness import (check, check_equal, check_idle, check_quick, eventually, need, options, test,
+                     work_path)
 
 PROMPTS = ["Once upon a time", "The old woman said to the fox,", "In a dark wood there lived",
            "There was once a poor miller"]
@@ -126,10 +127,7 @@ def sandbox_is_on_and_an_idle_worker_sleeps():
     with Worker() as s, s.connect() as c:
         c.gen(PROMPTS[0], max_tokens=2, temperature=0)
         check_equal(s.status("Seccomp"), "2")
-        time.sleep(0.5)
-        before = s.cpu_ticks()
-        time.sleep(1)
-        check(s.cpu_ticks() - before <= 3, "an idle worker computes")
+        check_idle(s, ticks=3)
 
 
 @test(300)

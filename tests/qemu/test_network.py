@@ -47,7 +47,7 @@ def an_address_comes_by_dhcp_and_a_link_local_one_is_there():
         check(KEY.encode() not in log, "the key is in the log")
         # The address that the kernel makes of 52:54:00:12:34:56, in use (RFC 4291, appendix A).
         own = "fe80::5054:ff:fe12:3456"
-        harness.eventually(lambda: own in ipv6_sources(path), 20, f"a packet from {own}")
+        harness.eventually(lambda: own in ipv6_sources(path), what=f"a packet from {own}")
         machine.hvc.ask("SHUTDOWN")
         machine.check_end(0, "guest-shutdown")
 

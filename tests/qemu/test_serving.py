@@ -101,7 +101,7 @@ def press(machine, letter, last):
     begin = len(machine.log())
     machine.monitor.ask("send-key", keys=[{"type": "qcode", "data": k} for k in
                                           ("alt", "sysrq", letter)])
-    harness.eventually(lambda: last in machine.log()[begin:], 30, f"SysRq {letter}")
+    harness.eventually(lambda: last in machine.log()[begin:], what=f"SysRq {letter}")
     return machine.log()[begin:]
 
 

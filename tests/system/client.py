@@ -3,6 +3,8 @@
 import re
 import socket
 
+from harness import PATIENCE_S
+
 TOKEN = re.compile(rb'\s*(?:([A-Za-z_][A-Za-z0-9_]*)=)?(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))')
 ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.)", re.S)
 LETTER = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
@@ -51,7 +53,7 @@ class Reply:
 class Client:
     """A connection to wick over tcp:HOST:PORT or unix:PATH, or over a pair of descriptors."""
 
-    def __init__(self, address, timeout=10):
+    def __init__(self, address, timeout=PATIENCE_S):
         kind, _, rest = address.partition(":")
         self.buffer, self.kept = b"", []
         self.socket = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
@@ -199,7 +201,7 @@ class Job:
 class StreamClient(Client):
     """The same over two descriptors: a pseudo-terminal's master side, or a process's pipes."""
 
-    def __init__(self, read_fd, write_fd, greeting=True, timeout=10):
+    def __init__(self, read_fd, write_fd, greeting=True, timeout=PATIENCE_S):
         import os
         import select
 

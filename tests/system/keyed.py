@@ -6,6 +6,7 @@ import os
 import re
 
 from client import Client, Reply
+from harness import PATIENCE_S
 
 KEY = "8f1d6a3c5e7b90214c6f8a0b2d4e6f13"
 OBSERVER_KEY = "00" * 15 + "01"
@@ -36,7 +37,7 @@ class Sealer:
 class KeyedClient(Client):
     """A Client that has logged in. `tape` keeps the bytes of both directions."""
 
-    def __init__(self, address, key=KEY, timeout=10, source=None):
+    def __init__(self, address, key=KEY, timeout=PATIENCE_S, source=None):
         self.tape = {"C": b"", "S": b""}
         self.ours = self.theirs = None
         self.source = source

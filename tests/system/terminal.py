@@ -8,7 +8,7 @@ import struct
 import termios
 import time
 
-from harness import check, start
+from harness import PATIENCE_S, check, start
 
 SEQUENCE = re.compile(rb"\x1b\[(\??)([0-9;]*)([A-Za-z])")
 
@@ -147,7 +147,7 @@ class Terminal:
             return True
         return False
 
-    def until(self, condition, seconds=10):
+    def until(self, condition, seconds=PATIENCE_S):
         """Reads until condition() holds, or the screen shows that text."""
         if isinstance(condition, str):
             text, condition = condition, lambda: text in self.screen.text()
@@ -156,7 +156,7 @@ class Terminal:
             check(time.monotonic() < end, "not seen in time; the screen:\n" + self.screen.text())
             self.pump(0.05)
 
-    def prompt(self, seconds=10):
+    def prompt(self, seconds=PATIENCE_S):
         """Reads until an empty prompt is the last line."""
         self.until(lambda: self.screen.text().split("\n")[-1] == ">" and not self.pump(0.05),
                    seconds)
@@ -166,7 +166,7 @@ class Terminal:
         self.pump(0.05)
         self.prompt()
 
-    def wait(self, seconds=5):
+    def wait(self, seconds=PATIENCE_S):
         """Its exit status; what it still writes is read."""
         end = time.monotonic() + seconds
         while self.process.poll() is None:

@@ -10,7 +10,8 @@ import threading
 import time
 
 from client import StreamClient
-from harness import HERE, Server, check, check_equal, eventually, options, test, wickctl
+from harness import (HERE, PATIENCE_S, Server, check, check_equal, eventually, options, test,
+                     wickctl)
 from test_wires import Pty
 
 PROMPTS = ["Once upon a time", "The fox said", "One day, a little girl", "In the forest",
@@ -155,7 +156,7 @@ def long_texts_and_questions_come_through_a_noisy_cable():
                                    stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         process.stdout.read(20)
         process.send_signal(signal.SIGINT)
-        check(process.wait(30) in (0, 130), process.stderr.read())  # 0: it was done already
+        check(process.wait(PATIENCE_S) in (0, 130), process.stderr.read())  # 0: it was done already
         with server.connect(server.unix) as c:
-            eventually(lambda: c.health()["slots_free"] == "4", 10)
+            eventually(lambda: c.health()["slots_free"] == "4")
         check_equal(wickctl(cable.client, "drain", seconds=60)[:2], (0, "drained\n"))

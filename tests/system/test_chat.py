@@ -260,7 +260,7 @@ def ctrl_c_stops_an_answer_and_keeps_what_there_is():
                        "ignore_eos=1", "-q"]) as t:
             t.prompt()
             t.keys("Hello\r")
-            eventually(lambda: c.health()["slots_free"] == "0", 3)
+            eventually(lambda: c.health()["slots_free"] == "0")
             t.keys("\x03")
             t.prompt()
             check_equal(c.health()["slots_free"], "1")

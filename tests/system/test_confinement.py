@@ -23,7 +23,7 @@ def statuses(server):
 
 def confined(server):
     """Waits until the main thread has entered its sandbox, which it does after it says READY."""
-    eventually(lambda: statuses(server)[server.pid]["NoNewPrivs"] == "1", 5, "no_new_privs")
+    eventually(lambda: statuses(server)[server.pid]["NoNewPrivs"] == "1", what="no_new_privs")
     time.sleep(0.05)
     return statuses(server)
 

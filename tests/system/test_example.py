@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from harness import ROOT, Server, check, check_equal, free_port, test, wickctl
+from harness import PATIENCE_S, ROOT, Server, check, check_equal, free_port, test, wickctl
 from keyed import KEY, KeyedClient
 
 EXAMPLE = os.path.join(ROOT, "docs", "examples", "client.py")
@@ -15,7 +15,7 @@ PROMPT = "Once upon a time"
 def example(server, *words, key=None):
     env = {**os.environ, "WICK_KEY": key} if key else dict(os.environ)
     done = subprocess.run([sys.executable, EXAMPLE, "127.0.0.1", str(server.port), *words],
-                          capture_output=True, text=True, timeout=20, env=env)
+                          capture_output=True, text=True, timeout=PATIENCE_S, env=env)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -10,8 +10,8 @@ import threading
 import time
 
 from client import Client, gen_line
-from harness import (HERE, Server, check, check_equal, eventually, free_port, need, options,
-                     start, test, wickctl, work_path)
+from harness import (HERE, PATIENCE_S, Server, check, check_equal, check_quick, eventually,
+                     free_port, need, options, start, test, wickctl, work_path)
 from test_server import connect_when_ready
 
 PROMPT = "Once upon a time"
@@ -33,11 +33,11 @@ def a_client_that_is_stopped_gets_everything_when_it_goes_on():
         for _ in range(20):  # everybody else is served as before
             begin = time.monotonic()
             check_equal(c.gen(PROMPT, max_tokens=30, seed=1).text, short)
-            check(time.monotonic() - begin < 1)
+            check_quick(time.monotonic() - begin < 1)
         time.sleep(0.5)
         check_equal(c.health()["slots_free"], "1", "its job waits")
         process.send_signal(signal.SIGCONT)
-        rest, err = process.communicate(timeout=20)
+        rest, err = process.communicate(timeout=PATIENCE_S)
         check_equal((process.returncode, (begun + rest).decode()), (0, want), err)
         eventually(lambda: c.health()["slots_free"] == "2")
 
@@ -68,12 +68,12 @@ def a_client_that_stays_stopped_loses_its_jobs_and_is_told_so():
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         check_equal(process.stdout.readline(), "asked\n")
         process.send_signal(signal.SIGSTOP)
-        eventually(lambda: c.health()["slots_free"] == "0", 5, "its jobs run")
-        eventually(lambda: c.health()["slots_free"] == "2", 10, "the slots are given back")
+        eventually(lambda: c.health()["slots_free"] == "0", what="its jobs run")
+        eventually(lambda: c.health()["slots_free"] == "2", what="the slots are given back")
         failed = c.metrics()['worker_requests_total{outcome="failed"}']
         check(server.rss_kb() - before < 1024, "grew by kB", server.rss_kb() - before)
         process.send_signal(signal.SIGCONT)
-        out, _ = process.communicate("go on\n", timeout=30)
+        out, _ = process.communicate("go on\n", timeout=PATIENCE_S)
         ends = [line.split(" ", 1) for line in out.splitlines()]
         for (code, text), whole in zip(ends, want):
             check(whole.startswith(text), "not how it begins:", text)
@@ -99,7 +99,7 @@ def check_serves_without_a_log(process, c, want):
     kept = c.ask("LOG lines=50")
     check(any(b"client number=" in r.line for r in kept), "LOG still has it:", kept[-3:])
     check_equal(c.ask("SHUTDOWN")[-1].code, 261)
-    check_equal(process.wait(timeout=10), 0)
+    check_equal(process.wait(timeout=PATIENCE_S), 0)
 
 
 @test(40)

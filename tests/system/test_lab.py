@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import xml.etree.ElementTree
 
-from harness import (ROOT, Server, Skip, check, check_equal, need, options, test, wickctl,
-                     work_path)
+from harness import (PATIENCE_S, ROOT, Server, Skip, check, check_equal, need, options, test,
+                     wickctl, work_path)
 from terminal import Terminal
 
 TEXT = ("Once upon a time there was a king who had three sons, and the youngest of them was called "
@@ -17,7 +17,7 @@ TEXT = ("Once upon a time there was a king who had three sons, and the youngest 
 
 def lab(*words):
     done = subprocess.run([need(options.lab), *words], stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=100)
+                          capture_output=True, timeout=PATIENCE_S)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -169,7 +169,7 @@ def threads_are_as_many_as_the_control_group_grants():
             ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && "
              f"echo {quota} >/sys/fs/cgroup/cpu.max && echo ready >&2 && exec \"$@\"", "sh",
              *words],
-            capture_output=True, text=True, timeout=60)
+            capture_output=True, text=True, timeout=PATIENCE_S)
         if "ready" not in done.stderr: # a container, or a chroot
             raise Skip("no mount of our own: " + done.stderr.strip())
         told = json.loads(done.stdout)["device"]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from harness import check, check_equal, need, options, test, work_path
+from harness import PATIENCE_S, check, check_equal, need, options, test, work_path
 
 TYPES = ("F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS "
          "Q4_K_M Q5_K_M").split()
@@ -12,7 +12,7 @@ TYPES = ("F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL 
 
 def lab_run(*words):
     done = subprocess.run([need(options.lab), *words], stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=PATIENCE_S)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 

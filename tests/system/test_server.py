@@ -8,8 +8,8 @@ import subprocess
 import time
 
 from client import Client, gen_line
-from harness import (Server, Skip, check, check_equal, check_quick, eventually, free_port, lab,
-                     median, need, options, start, test, work_path)
+from harness import (PATIENCE_S, Server, Skip, check, check_equal, check_idle, check_quick,
+                     eventually, free_port, lab, median, need, options, start, test, work_path)
 from test_wires import hold_without_reading
 
 PROMPT = "Once upon a time"
@@ -75,7 +75,7 @@ def a_second_signal_cuts_at_once():
         begin = time.monotonic()
         server.process.send_signal(signal.SIGINT)
         check_equal(server.wait_exit(), 0)
-        check(time.monotonic() - begin < 0.5)
+        check_quick(time.monotonic() - begin < 0.5)
         ends = [c.rest(tag)[-1].code for tag in range(1, 9)]
         check(505 in ends, ends)
 
@@ -112,7 +112,7 @@ def loading_is_told_in_percent_and_jobs_are_refused_until_ready():
             except OSError:
                 return None
         found = []
-        eventually(lambda: found.append(connected()) or found[-1] is not None, 30, "connection")
+        eventually(lambda: found.append(connected()) or found[-1] is not None, what="connection")
         with found[-1] as c:
             lines, states = [], set()
             c.send(gen_line(PROMPT, 1, max_tokens=2))
@@ -156,7 +156,7 @@ def a_step_of_many_milliseconds_delays_neither_health_nor_stop():
                     else:
                         c.put("Once upon a time there was a king. " * 30, 2)
                         c.send("RUN 2 max_tokens=100 ignore_eos=1")
-                        eventually(lambda: watcher.health()["slots_free"] == "1", 5)
+                        eventually(lambda: watcher.health()["slots_free"] == "1")
                     for _ in range(10):
                         begin = time.monotonic()
                         watcher.health()
@@ -165,7 +165,7 @@ def a_step_of_many_milliseconds_delays_neither_health_nor_stop():
                     lines, _ = c.stop(2)
                     stops.append(time.monotonic() - begin)
                     check_equal(lines[-1].fields["stop"], "CANCELLED")
-                    eventually(lambda: watcher.health()["slots_free"] == "2", 0.1)
+                    eventually(lambda: watcher.health()["slots_free"] == "2")
             check_quick(median(waits) < 0.010, "HEALTH took", median(waits))
             check_quick(median(stops) < 0.1, "STOP took", stops)
             return (f"HEALTH {median(waits) * 1e3:.1f} ms, at most {max(waits) * 1e3:.1f}; "
@@ -197,7 +197,7 @@ def a_log_that_nobody_reads_does_not_stop_the_server():
         Client(f"tcp:127.0.0.1:{port}").close()
     check_equal(c.gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
     check_equal(c.ask("SHUTDOWN")[-1].code, 261)
-    check_equal(process.wait(timeout=5), 0)
+    check_equal(process.wait(timeout=PATIENCE_S), 0)
     os.close(read)
 
 
@@ -439,7 +439,7 @@ def after_ready_no_call_that_allocates_or_opens_is_made():
             c.start(PROMPT, max_tokens=400)
             c.stop()
         check_equal(server.connect().ask("SHUTDOWN")[-1].code, 261)
-        server.process.wait(timeout=10)
+        server.process.wait(timeout=PATIENCE_S)
     with open(trace, errors="replace") as f:
         lines = f.read().splitlines()
     begin = next((i for i, li in enumerate(lines) if re.search(r"write\(2.*\bready\b", li)), None)
@@ -466,9 +466,9 @@ def an_idle_server_sleeps():
     with Server() as server, server.connect() as c:
         c.gen(PROMPT, max_tokens=20)
         time.sleep(0.3)
-        ticks, switches = server.cpu_ticks(), server.voluntary_switches()
+        check_idle(server)
+        switches = server.voluntary_switches()
         time.sleep(2)
-        check(server.cpu_ticks() - ticks <= 2, "ticks", server.cpu_ticks() - ticks)
         check(server.voluntary_switches() - switches <= 20, "wakes up",
               server.voluntary_switches() - switches)
         return f"{server.voluntary_switches() - switches} wake-ups in 2 s"
@@ -477,8 +477,8 @@ def an_idle_server_sleeps():
 @test()
 def the_log_never_appears_on_a_protocol_wire():
     argv = [need(options.wick), f"model={need(options.model)}", "listen=stdio", "log=debug"]
-    done = subprocess.run(argv, input=b'HEALTH\nGEN 1 max_tokens=5 "x"\nnonsense\n', timeout=10,
-                          capture_output=True)
+    done = subprocess.run(argv, input=b'HEALTH\nGEN 1 max_tokens=5 "x"\nnonsense\n',
+                          capture_output=True, timeout=PATIENCE_S)
     check_equal(done.returncode, 0)
     for line in done.stdout.splitlines():
         check(re.match(rb"[1-5]\d\d[ -](-|\d+)( |$)", line), line)
@@ -495,7 +495,7 @@ def connect_when_ready(port):
             return False
         return found[-1].health()["status"] == "ready"
 
-    eventually(ready, 10, "ready")
+    eventually(ready, what="ready")
     return found[-1]
 
 
@@ -512,4 +512,4 @@ def a_closed_log_does_not_end_the_server():
     c = connect_when_ready(port)
     check_equal(c.gen(PROMPT, max_tokens=3, ignore_eos=1).end.code, 250)
     c.ask("SHUTDOWN")
-    check_equal(process.wait(timeout=5), 0)
+    check_equal(process.wait(timeout=PATIENCE_S), 0)

@@ -256,10 +256,10 @@ def thirty_two_clients_on_four_slots_get_what_each_would_get_alone():
         again = f"(--soak-seed {seed} repeats the clients' choices)"
         check(not soak.failures, again, *soak.failures[:3])
         check(not any(t.is_alive() for t in threads), again, "clients hang")
-        eventually(lambda: watcher.health()["slots_free"] == str(SLOTS), 2, "all slots free")
+        eventually(lambda: watcher.health()["slots_free"] == str(SLOTS), what="all slots free")
         check_equal(watcher.health()["queued"], "0")
         check_equal(watcher.health()["status"], "ready")
-        eventually(lambda: server.descriptors() == descriptors, 2, "no descriptor is left")
+        eventually(lambda: server.descriptors() == descriptors, what="no descriptor is left")
         grown = server.rss_kb() - warm_kb
         check(grown < 1024, again, "resident memory grew by", grown, "kB")
         metrics = watcher.metrics()

@@ -8,8 +8,8 @@ import subprocess
 import threading
 import time
 
-from harness import (Server, check, check_equal, eventually, free_port, need, options, start, test,
-                     wickctl, work_path)
+from harness import (PATIENCE_S, Server, check, check_equal, check_quick, eventually, free_port,
+                     need, options, start, test, wickctl, work_path)
 from test_wires import Pty
 
 PROMPT = "Once upon a time"
@@ -111,7 +111,7 @@ def the_exit_status_tells_what_went_wrong():
                         stderr=subprocess.PIPE)
         process.stdout.read(1)
         server.process.kill()
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=PATIENCE_S)
         check_equal(process.returncode, 5)
         check(b"lost" in err, err)
 
@@ -142,7 +142,7 @@ def ctrl_c_stops_the_job_and_leaves_with_130():
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=PATIENCE_S)
         check_equal(process.returncode, 130)
         check(b"CANCELLED" in err, err)
         eventually(lambda: c.health()["slots_free"] == "1")
@@ -169,7 +169,7 @@ def a_second_ctrl_c_leaves_at_once():
             check_equal(lines.readline(), b"STOP 1\n")
             check(process.poll() is None, "left before the job's end")
             process.send_signal(signal.SIGINT)
-            check_equal(process.wait(timeout=5), 130)
+            check_equal(process.wait(timeout=PATIENCE_S), 130)
 
 
 @test()
@@ -237,7 +237,7 @@ def drain_and_shutdown_wait_for_their_end():
 @test()
 def the_address_comes_from_the_environment_too():
     with Server() as server:
-        done = subprocess.run([options.wickctl, "ping"], capture_output=True, timeout=5,
+        done = subprocess.run([options.wickctl, "ping"], capture_output=True, timeout=PATIENCE_S,
                               env={**os.environ, "WICK_CONNECT": server.unix})
         check_equal(done.returncode, 0)
         check(server.unix.encode() in done.stdout, done.stdout)
@@ -296,7 +296,7 @@ def a_silent_tty_is_told_after_some_seconds():
         begin = time.monotonic()
         status, _, err = wickctl(pty.wire, "ping")
         check(status == 2 and "no answer" in err and "baud" in err, status, err)
-        check(time.monotonic() - begin < 14)
+        check_quick(time.monotonic() - begin < 14)
 
 
 @test()
@@ -326,7 +326,7 @@ def repl_on_a_terminal_talks_stops_at_ctrl_c_and_quits_at_ctrl_d():
         os.close(slave)
         seen = bytearray()
 
-        def until(word, seconds=10):
+        def until(word, seconds=PATIENCE_S):
             import select
             end = time.monotonic() + seconds
             while word not in seen:
@@ -344,14 +344,14 @@ def repl_on_a_terminal_talks_stops_at_ctrl_c_and_quits_at_ctrl_d():
         os.write(master, b"/set max_tokens=490\n")
         until(b"> ")
         os.write(master, b"Once upon a time\n")
-        eventually(lambda: c.health()["slots_free"] == "0", 3)
+        eventually(lambda: c.health()["slots_free"] == "0")
         os.write(master, b"\x03")
         until(b"CANCELLED")
         until(b"> ")
         check_equal(c.health()["slots_free"], "1")
         check(b"\033" not in seen, "NO_COLOR is not honoured")
         os.write(master, b"\x04")
-        check_equal(process.wait(timeout=5), 0)
+        check_equal(process.wait(timeout=PATIENCE_S), 0)
         os.close(master)
 
 
@@ -364,14 +364,15 @@ def repl_waits_for_the_server_to_come_up():
     check(process.poll() is None, "did not wait")
     start([need(options.wick), f"model={options.model}", f"listen=tcp:127.0.0.1:{port}"],
           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=PATIENCE_S)
     check_equal(process.returncode, 0, err)
     check(out.startswith(b"Once upon a time"), out)
 
 
 @test()
 def help_names_every_command_and_exit_status():
-    done = subprocess.run([need(options.wickctl), "--help"], capture_output=True, timeout=5)
+    done = subprocess.run([need(options.wickctl), "--help"], capture_output=True,
+                          timeout=PATIENCE_S)
     check_equal(done.returncode, 0)
     for word in ("gen repl health info metrics tokenize detokenize score drain shutdown ping raw "
                  "--json --quiet --connect 130").split():
