@@ -351,8 +351,7 @@ static uint32_t step_matrices(const struct fast *f, const struct packed_matrix *
 static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form) {
     enum { ITEMS = 4, ROWS_WIDE = 16 };
     uint32_t n_rows = f->step.phase == PHASE_HEAD ? f->step.n_logits : f->step.batch->n_rows;
-    if (form != INPUT_BF16) return 1;
-    uint32_t group = n_rows < ROWS_WIDE ? 2 : FAST_GROUP;
+    uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form == INPUT_BF16 ? 2 : 1;
     while (group > 1 && panels < group * f->limits.threads * ITEMS) group /= 2;
     return group;
 }

@@ -99,7 +99,7 @@ extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_
 
 /* The part of cpu_kernels_amx.matmul that fits tiles: how many rows (planes) it took; 0 of float
  * weights. The calling thread's tiles are released again. */
-uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
+uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                     const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
 
 /* Both forms of INPUT_BF16 products, and the rounding (kernels_bf16_amx.c). */

@@ -10,14 +10,14 @@
  *
  *   acc = fma(s_w * s_x, isum, acc)      acc = fma(-+m_w, s_x * sum of n_x, acc)
  *
- * The panel is taken in slices of 256 columns: values expanded to int8 and scales to F32 once, then
+ * The panel is taken in slices of 512 columns: values expanded to int8 and scales to F32 once, then
  * used by all rows; sums wait in `out` between slices. While the vector units take one C tile
  * apart, the tile unit fills the other. */
 
 enum {
     TILE_ROWS = 16,   /* activation rows of a tile */
-    SLICE_BLOCKS = 8, /* of 32 columns */
-    STEPS_MAX = 16, /* tile products of a slice: one a block, two where 16 columns share a scale */
+    SLICE_BLOCKS = 16, /* of 32 columns */
+    STEPS_MAX = 32, /* tile products of a slice: one a block, two where 16 columns share a scale */
     BLOCK_BYTES = 512, /* of int8 values: 16 rows x 32 columns */
 };
 
@@ -98,25 +98,36 @@ struct group {
     _Alignas(64) float total[TILE_ROWS][STEPS_MAX]; /* scale * sum of q; for mins */
 };
 
-static void group_totals(struct group *group, const struct slice *slice, const int32_t *sum16,
-                         size_t sum_stride) {
+/* The totals of at most 8 blocks from `first` on. */
+static void group_totals_of(struct group *group, const struct slice *slice, uint32_t first,
+                            uint32_t blocks, const int32_t *sum16, size_t sum_stride) {
     const bool halves = slice->columns == 16;
-    const uint32_t blocks = halves ? slice->steps / 2 : slice->steps;
     const __mmask16 have_sums = (__mmask16)((1u << 2 * blocks) - 1);
     const __mmask16 have_scales = (__mmask16)((1u << blocks) - 1);
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i half = _mm512_srli_epi32(lane, 1), even = _mm512_slli_epi32(lane, 1);
     const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     for (uint32_t t = 0; t < TILE_ROWS; t++) {
-        __m512i n = _mm512_maskz_loadu_epi32(have_sums, sum16 + t * sum_stride);
-        __m512 sx = _mm512_maskz_loadu_ps(have_scales, group->scale + t * group->scale_stride);
+        __m512i n = _mm512_maskz_loadu_epi32(have_sums, sum16 + t * sum_stride + 2 * first);
+        __m512 sx =
+            _mm512_maskz_loadu_ps(have_scales, group->scale + t * group->scale_stride + first);
         if (halves)
             sx = _mm512_permutexvar_ps(half, sx);
         else
             n = _mm512_add_epi32(_mm512_permutexvar_epi32(even, n),
                                  _mm512_permutexvar_epi32(odd, n));
-        _mm512_store_ps(group->total[t], _mm512_mul_ps(sx, _mm512_cvtepi32_ps(n)));
+        float *total = group->total[t] + (halves ? 2 * first : first);
+        __mmask16 have = halves ? have_sums : have_scales;
+        _mm512_mask_storeu_ps(total, have, _mm512_mul_ps(sx, _mm512_cvtepi32_ps(n)));
     }
+}
+
+static void group_totals(struct group *group, const struct slice *slice, const int32_t *sum16,
+                         size_t sum_stride) {
+    const uint32_t blocks = slice->steps * slice->columns / PACK_BLOCK;
+    for (uint32_t first = 0; first < blocks; first += 8)
+        group_totals_of(group, slice, first, blocks - first < 8 ? blocks - first : 8, sum16,
+                        sum_stride);
 }
 
 #define ALWAYS static inline __attribute__((always_inline))
@@ -172,30 +183,37 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
     for (size_t t = 0; t < TILE_ROWS; t++) _mm512_storeu_ps(out + t * stride, acc[t]);
 }
 
-uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel,
+/* A slice, whose first column is `at`, with all rows. */
+static void slice_multiply(const struct slice *slice, uint32_t at, const struct activations *x,
+                           uint32_t rows, float *out, uint32_t out_stride) {
+    struct group group = {.q_stride = x->stride, .scale_stride = x->stride / 32};
+    for (uint32_t row = 0; row < rows; row += TILE_ROWS, out += TILE_ROWS * (size_t)out_stride) {
+        group.q = x->q + (size_t)row * x->stride + at;
+        group.scale = x->scale + row * group.scale_stride + at / 32;
+        if (!slice->has_min) {
+            group_multiply(slice, &group, false, at == 0, out, out_stride);
+            continue;
+        }
+        const int32_t *sum16 = x->sum16 + (size_t)row * (x->stride / 16) + at / 16;
+        group_totals(&group, slice, sum16, x->stride / 16);
+        group_multiply(slice, &group, true, at == 0, out, out_stride);
+    }
+}
+
+uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                     const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
     const struct pack_format *format = pack_format(weights->kind);
     const uint32_t rows = n_rows / TILE_ROWS * TILE_ROWS;
     if (rows == 0 || format->sub == 0) return 0;
-    const uint8_t *data = weights->panels + panel * weights->panel_bytes;
     struct slice slice;
-    struct group group = {.q_stride = x->stride, .scale_stride = x->stride / 32};
     tiles_configure(format->sub, format->sub / 4);
     for (uint32_t at = 0; at < weights->cols; at += SLICE_BLOCKS * PACK_BLOCK) {
         uint32_t blocks = (weights->cols - at) / PACK_BLOCK;
         if (blocks > SLICE_BLOCKS) blocks = SLICE_BLOCKS;
-        slice_fill(&slice, format, data, at, blocks);
-        for (uint32_t row = 0; row < rows; row += TILE_ROWS) {
-            float *to = out + (size_t)row * out_stride;
-            group.q = x->q + (size_t)row * x->stride + at;
-            group.scale = x->scale + row * group.scale_stride + at / 32;
-            if (!format->has_min) {
-                group_multiply(&slice, &group, false, at == 0, to, out_stride);
-                continue;
-            }
-            const int32_t *sum16 = x->sum16 + (size_t)row * (x->stride / 16) + at / 16;
-            group_totals(&group, &slice, sum16, x->stride / 16);
-            group_multiply(&slice, &group, true, at == 0, to, out_stride);
+        for (uint32_t p = 0; p < n_panels; p++) { /* the rows' columns of the slice stay near */
+            const uint8_t *data = weights->panels + (panel + p) * weights->panel_bytes;
+            slice_fill(&slice, format, data, at, blocks);
+            slice_multiply(&slice, at, x, rows, out + (size_t)p * PACK_ROWS, out_stride);
         }
     }
     TILES_RELEASE();

@@ -10,12 +10,10 @@ static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t pane
         bf16_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
         return;
     }
-    for (uint32_t p = 0; p < n_panels; p++, out += PACK_ROWS) {
-        uint32_t done = amx_matmul(weights, panel + p, x, n_rows, out, out_stride);
-        struct activations rest = rows_from(x, done);
-        panel_matmul(weights, panel + p, &rest, n_rows - done, out + (size_t)done * out_stride,
-                     out_stride);
-    }
+    uint32_t done = amx_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
+    struct activations rest = rows_from(x, done);
+    kernel_matmul(weights, panel, n_panels, &rest, n_rows - done, out + (size_t)done * out_stride,
+                  out_stride);
 }
 
 const struct cpu_kernels cpu_kernels_amx = {
