@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "cpu/isa.h"
 #include "lab/batch.h"
 #include "lab/feed.h"
 #include "lab/roofline.h"
@@ -227,9 +228,10 @@ static bool roofline_choose(struct bench *bench, const struct config *config, st
 static const struct peak *peak_find(const struct engine *engine) {
     const char *isa = engine->backend->info.isa;
     enum pack_kind kind = pack_kind_of(engine->model.layer[0].gate.type);
-    bool amx = strcmp(isa, cpu_kernels_amx.name) == 0;
     const struct packed_matrix like = {.kind = kind};
-    return peak_of(isa, kernels_input(amx ? &cpu_kernels_amx : &cpu_kernels_avx512, &like));
+    struct fault fault; /* of what has no kernels: isa=exact, a GPU */
+    const struct cpu_kernels *kernels = isa_choose(isa, &fault);
+    return kernels == NULL ? NULL : peak_of(isa, kernels_input(kernels, &like));
 }
 
 int bench_run(const struct config *config) {

@@ -47,8 +47,9 @@ const struct peak *peak_of(const char *isa, enum input_form form) {
     static const struct peak bf16 = {"AMX bfloat16 tiles", run_bf16};
     static const struct peak int8 = {"AMX int8 tiles", run_int8};
     static const struct peak vnni = {"AVX-512 VNNI", run_vnni};
-    if (strcmp(isa, "amx") == 0 && form == INPUT_BF16) return &bf16;
-    if (strcmp(isa, "amx") == 0 && form == INPUT_INT8) return &int8;
+    const bool amx = strncmp(isa, "amx", 3) == 0;
+    if (amx && form == INPUT_BF16) return &bf16;
+    if (amx && form == INPUT_INT8) return &int8;
     if (strcmp(isa, "avx512") == 0 && form == INPUT_INT8) return &vnni;
     return NULL;
 }

@@ -26,7 +26,7 @@ static bool cpu_prefers_integers(const struct model *model) {
         bytes += layer->q.bytes + layer->k.bytes + layer->v.bytes + layer->attn_out.bytes +
                  layer->gate.bytes + layer->up.bytes + layer->down.bytes;
     }
-    return bytes < CACHED_BYTES && pack_kind_of(model->layer[0].gate.type) == PACK_Q8;
+    return bytes < CACHED_BYTES && pack_format(pack_kind_of(model->layer[0].gate.type))->bits == 8;
 }
 
 struct backend *cpu_carve(const char *isa, const struct model *model,

@@ -74,13 +74,15 @@ static bool isa_has_amx(const struct isa_features *have) {
            have->saves_tiles && isa_ask_for_tiles();
 }
 
-/* Widest first. */
+/* Widest first, of which "auto" is the first that works: amx before its sister, as decoding 4-bit
+ * weights is what most machines do most of the time. */
 static const struct isa_entry {
     const struct cpu_kernels *kernels;
     bool (*works)(const struct isa_features *have);
     const char *needs;
 } isa_table[] = {
     {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512, AMX-TILE, AMX-INT8 and AMX-BF16"},
+    {&cpu_kernels_amx_bf16, isa_has_amx, "AVX-512 as avx512, AMX-TILE, AMX-INT8 and AMX-BF16"},
     {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
     {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
     {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},

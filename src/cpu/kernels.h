@@ -92,13 +92,14 @@ static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
     return pack_format(weights->kind)->sub != 0 ? INPUT_INT8 : INPUT_FLOAT;
 }
 
-/* amx is avx512 with tiles: int8 ones for products of sixteen rows and more, of the same bits, and
- * bfloat16 ones for 8-bit weights with a scale for 32 columns. */
+/* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds, and int8 ones, of avx512's
+ * bits, for products of 4-bit kinds with sixteen rows and more. amx-bf16 takes bfloat16 for 4-bit
+ * kinds as well: many rows are faster, one is slower. */
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
-    cpu_kernels_amx;
+    cpu_kernels_amx, cpu_kernels_amx_bf16;
 
-/* The part of cpu_kernels_amx.matmul that fits tiles: how many rows (planes) it took; 0 of float
- * weights. The calling thread's tiles are released again. */
+/* The part of a product that fits int8 tiles: how many rows (planes) it took, none but of 4-bit
+ * kinds. The calling thread's tiles are released again. */
 uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                     const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
 

@@ -15,7 +15,7 @@
  * apart, the tile unit fills the other. */
 
 enum {
-    TILE_ROWS = 16,   /* activation rows of a tile */
+    TILE_ROWS = 16,    /* activation rows of a tile */
     SLICE_BLOCKS = 16, /* of 32 columns */
     STEPS_MAX = 32, /* tile products of a slice: one a block, two where 16 columns share a scale */
     BLOCK_BYTES = 512, /* of int8 values: 16 rows x 32 columns */
@@ -26,11 +26,16 @@ struct slice {
     uint32_t steps;
     uint32_t columns; /* of a step: 32 or 16 */
     bool has_min;
-    const int8_t *values[STEPS_MAX]; /* B tiles: (columns / 4, 16, 4) */
     _Alignas(64) float scale[STEPS_MAX][PACK_ROWS];
-    _Alignas(64) float min[STEPS_MAX][PACK_ROWS];            /* with the sign it is added with */
-    _Alignas(64) int8_t expanded[SLICE_BLOCKS][BLOCK_BYTES]; /* 4-bit values, zero subtracted */
+    _Alignas(64) float min[STEPS_MAX][PACK_ROWS]; /* with the sign it is added with */
+    /* Zero subtracted; the B tiles (columns / 4, 16, 4) of the steps follow each other. */
+    _Alignas(64) int8_t values[SLICE_BLOCKS][BLOCK_BYTES];
 };
+
+/* The B tile of step s. */
+static inline const int8_t *step_tile(const struct slice *slice, uint32_t s) {
+    return slice->values[0] + (size_t)s * slice->columns * PACK_ROWS;
+}
 
 static void slice_expand(const struct pack_format *format, const uint8_t *values, int8_t *out) {
     const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8(format->zero);
@@ -68,22 +73,16 @@ static void slice_scales(const struct pack_format *format, const uint8_t *unit, 
 static void slice_fill(struct slice *slice, const struct pack_format *format, const uint8_t *panel,
                        uint32_t at, uint32_t blocks) {
     uint32_t unit_blocks = format->unit_columns / PACK_BLOCK, halves = PACK_BLOCK / format->sub;
-    uint32_t block_bytes = format->bits == 8 ? BLOCK_BYTES : BLOCK_BYTES / 2;
     slice->columns = format->sub;
     slice->steps = blocks * halves;
     slice->has_min = format->has_min;
     for (uint32_t i = 0; i < blocks; i++) {
         uint32_t block = at / PACK_BLOCK + i, b = block % unit_blocks;
         const uint8_t *unit = panel + (size_t)(block / unit_blocks) * format->unit_bytes;
-        const uint8_t *values = unit + format->values_offset + b * block_bytes;
-        const int8_t *tile = (const int8_t *)values;
-        if (format->bits == 4) {
-            slice_expand(format, values, slice->expanded[i]);
-            tile = slice->expanded[i];
-        }
+        slice_expand(format, unit + format->values_offset + (size_t)b * (BLOCK_BYTES / 2),
+                     slice->values[i]);
         for (uint32_t h = 0; h < halves; h++) {
             uint32_t s = i * halves + h;
-            slice->values[s] = tile + h * (BLOCK_BYTES / 2);
             slice_scales(format, unit, b, h, slice->scale[s], slice->min[s]);
         }
     }
@@ -157,14 +156,14 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
         acc[t] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + t * stride);
     TILE_ZERO(0);
     TILE_LOAD(4, group->q, group->q_stride);
-    TILE_LOAD(6, slice->values[0], 64);
+    TILE_LOAD(6, step_tile(slice, 0), 64);
     TILE_INT8(0, 4, 6);
     for (uint32_t s = 0; s < slice->steps; s += 2) {
         bool second = s + 1 < slice->steps;
         if (second) {
             TILE_ZERO(1);
             TILE_LOAD(4, group->q + (s + 1) * columns, group->q_stride);
-            TILE_LOAD(6, slice->values[s + 1], 64);
+            TILE_LOAD(6, step_tile(slice, s + 1), 64);
             TILE_INT8(1, 4, 6);
         }
         TILE_STORE(0, sums[0], 64);
@@ -173,7 +172,7 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
         if (s + 2 < slice->steps) {
             TILE_ZERO(0);
             TILE_LOAD(4, group->q + (s + 2) * columns, group->q_stride);
-            TILE_LOAD(6, slice->values[s + 2], 64);
+            TILE_LOAD(6, step_tile(slice, s + 2), 64);
             TILE_INT8(0, 4, 6);
         }
         TILE_STORE(1, sums[1], 64);
@@ -204,7 +203,7 @@ uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_
                     const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
     const struct pack_format *format = pack_format(weights->kind);
     const uint32_t rows = n_rows / TILE_ROWS * TILE_ROWS;
-    if (rows == 0 || format->sub == 0) return 0;
+    if (rows == 0 || format->bits != 4) return 0;
     struct slice slice;
     tiles_configure(format->sub, format->sub / 4);
     for (uint32_t at = 0; at < weights->cols; at += SLICE_BLOCKS * PACK_BLOCK) {

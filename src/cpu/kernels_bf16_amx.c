@@ -10,40 +10,109 @@
  *   acc = acc + (even + odd)
  *
  * BF16 weights are in the panel as tiles want them. F16 weights are rounded to the nearest
- * bfloat16. 8-bit weights are d' * q, exact in F32, cut to their upper 16 bits. Cutting makes a
- * weight smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' is larger than d by a factor
- * that adds as much on average where mantissas are spread as those of products are (their
- * logarithms evenly: the mean is 1 / ln 2). That is nearly rounding to nearest, for one instruction
- * less: what bfloat16 holds exactly stays exact, and what remains are errors of 0.2 % a weight
- * without a preference for a side, less than half of what int8 activations by blocks of 32 cost.
- */
+ * bfloat16. 8-bit weights are d' * q (exact in F32) less a min m', cut to their upper 16 bits.
+ * Cutting makes a weight smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' and m' are
+ * larger than d and m by a factor that adds as much on average where mantissas are spread as those
+ * of products are (their logarithms evenly: the mean is 1 / ln 2). That is nearly rounding to
+ * nearest, for one instruction less: what bfloat16 holds exactly stays exact, and what remains are
+ * errors of 0.2 % a weight without a preference for a side, less than half of what int8 activations
+ * by blocks of 32 cost. */
 
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
     SLICE_BLOCKS = 8,  /* of 32 columns: two panels of a slice take a third of a first cache */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
-    UNIT_BLOCKS = 2,   /* of PACK_Q8: scales of both, then values */
-    UNIT_VALUES = 64,
-    UNIT_BYTES = UNIT_VALUES + UNIT_BLOCKS * BLOCK_BYTES,
     TILE_ROWS = 16,
     TILE_BYTES = 1024,
     FETCH_BYTES = 1536, /* ahead of the stream of weights */
-    TWINS_MAX = 2       /* rows that vectors take */
+    TWINS_MAX = 2,      /* rows that vectors take */
+    FLAT_VALUES = 64,   /* of a unit of PACK_Q8: scales of two blocks, then their values */
+    FLAT_BYTES = FLAT_VALUES + 2 * BLOCK_BYTES
+};
+
+/* What there is code for; a constant wherever it is called `form`. */
+enum form {
+    FORM_F16,
+    FORM_Q8, /* PACK_Q8 alone, the commonest */
+    FORM_8,  /* any 8-bit kind */
+    FORM_4   /* any 4-bit kind */
 };
 
 #define ALWAYS static inline __attribute__((always_inline))
+/* The compiler does not see how often a loop over `i` runs, and leaves it small. */
+#define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
 
 /* Float panels and rows are padded with zeros to whole blocks. */
 ALWAYS uint32_t blocks_of(const struct packed_matrix *weights) {
     return (weights->cols + PACK_BLOCK - 1) / PACK_BLOCK;
 }
 
-/* A block of a panel: int8 or F16 weights. For int8, d' and 32896 d' of its 16 rows. d' has 15
- * bits, so that its products with 32896 (9 bits) and with q (8) are exact. */
+/* How many blocks a slice has that begins with block `first`. */
+ALWAYS uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
+    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
+}
+
+/* What turns floats 32768 + u of 16 rows into weights, as d' * (32768 + u) - offset. u are the
+ * values without sign; the offset is d' * (32768 + zero) and a min. d' has 15 bits, so that its
+ * products with 32768 + zero (9 bits) and with values (8) are exact. */
+struct scale {
+    __m512 d, offset;
+};
+
+ALWAYS struct scale scale_of(__m512 d, float zero, __m512 min) {
+    __m512i bits = _mm512_and_si512(_mm512_castps_si512(d), _mm512_set1_epi32(-512));
+    d = _mm512_castsi512_ps(bits);
+    return (struct scale){d, _mm512_fmadd_ps(d, _mm512_set1_ps(32768 + zero), min)};
+}
+
+ALWAYS __m512 scale_load(const uint8_t *halves) {
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256((const __m256i *)halves)),
+                         _mm512_set1_ps(ROUNDING));
+}
+
+/* For the two halves of each block of a slice; both are the first where a scale covers all 32
+ * columns. */
+struct scales {
+    uint32_t second; /* 1, or 0 where there is none */
+    struct scale half[2 * SLICE_BLOCKS];
+};
+
+/* Of the blocks from `first` on, a multiple of SLICE_BLOCKS. */
+static __attribute__((noinline)) void scales_fill(struct scales *scales,
+                                                  const struct pack_format *format,
+                                                  const uint8_t *panel, uint32_t first,
+                                                  uint32_t blocks) {
+    const __m512 none = _mm512_setzero_ps();
+    const float zero = format->bits == 8 ? 128 : format->zero;
+    scales->second = format->sub == 16;
+    const uint8_t *unit =
+        panel + (size_t)(first * PACK_BLOCK / format->unit_columns) * format->unit_bytes;
+    if (format->unit_columns == 64) {
+        for (uint32_t b = 0; b < blocks; b++, unit += b % 2 == 0 ? format->unit_bytes : 0) {
+            const uint8_t *d = unit + 32 * (b % 2);
+            __m512 min = format->has_min ? _mm512_sub_ps(none, scale_load(d + 64)) : none;
+            scales->half[2 * b] = scale_of(scale_load(d), zero, min);
+        }
+        return;
+    }
+    const __m512 d = scale_load(unit), m = scale_load(unit + 32);
+    const uint32_t subs = 256u / format->sub, step = format->sub == 16 ? 1 : 2;
+    const __m128i *scale = (const __m128i *)(unit + 64);
+    for (uint32_t s = 0; s * step < 2 * blocks; s++) {
+        __m512 n = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(scale + s))), min = none;
+        if (format->has_min) {
+            min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(scale + subs + s)));
+            min = _mm512_mul_ps(m, min);
+        }
+        scales->half[s * step] = scale_of(_mm512_mul_ps(d, n), zero, min);
+    }
+}
+
+/* A block of a panel. */
 struct block {
     const uint8_t *values;
-    __m512 d, offset;
+    struct scale scale; /* of 16 columns at least; not of F16 */
 };
 
 ALWAYS void values_prefetch(const uint8_t *values, int bytes) {
@@ -58,36 +127,58 @@ ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
 }
 
 ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
-    const uint8_t *unit = panel + (size_t)(i / UNIT_BLOCKS) * UNIT_BYTES;
-    uint32_t b = i % UNIT_BLOCKS;
-    struct block block = {.values = unit + UNIT_VALUES + b * BLOCK_BYTES};
-    __m512 d = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(unit + 32 * b)));
-    __m512i bits = _mm512_castps_si512(_mm512_mul_ps(d, _mm512_set1_ps(ROUNDING)));
-    block.d = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-512)));
-    block.offset = _mm512_mul_ps(block.d, _mm512_set1_ps(32896));
+    const uint8_t *unit = panel + (size_t)(i / 2) * FLAT_BYTES;
+    struct block block = {.values = unit + FLAT_VALUES + i % 2 * BLOCK_BYTES,
+                          .scale =
+                              scale_of(scale_load(unit + 32 * (i % 2)), 128, _mm512_setzero_ps())};
     values_prefetch(block.values, BLOCK_BYTES);
     return block;
 }
 
-/* Block i of a panel; `kind`, here and below, is a constant. */
-ALWAYS struct block block_at(enum pack_kind kind, const uint8_t *panel, uint32_t i) {
-    return kind == PACK_Q8 ? block_of_q8(panel, i) : block_of_f16(panel, i);
+ALWAYS struct block block_of_any(enum form form, const struct pack_format *format,
+                                 const uint8_t *panel, uint32_t i) {
+    const size_t bytes = form == FORM_8 ? BLOCK_BYTES : BLOCK_BYTES / 2;
+    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
+    const uint8_t *unit = panel + (size_t)(i / (mask + 1)) * format->unit_bytes;
+    struct block block = {.values = unit + format->values_offset + (i & mask) * bytes};
+    values_prefetch(block.values, (int)bytes);
+    return block;
 }
 
-/* What columns 4 g to 4 g + 3 have in common: int8 values q with their sign bits turned over, which
- * are u = q + 128. */
-ALWAYS __m512i four_load(enum pack_kind kind, const struct block *block, size_t g) {
-    if (kind != PACK_Q8) return _mm512_setzero_si512();
-    return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * g),
+/* Block i of a panel. */
+ALWAYS struct block block_at(enum form form, const struct pack_format *format, const uint8_t *panel,
+                             uint32_t i) {
+    if (form == FORM_F16) return block_of_f16(panel, i);
+    if (form == FORM_Q8) return block_of_q8(panel, i);
+    return block_of_any(form, format, panel, i);
+}
+
+/* Makes the block ready for its columns 16 half to 16 half + 15; `scales` are of its slice. */
+ALWAYS void block_half(enum form form, struct block *block, const struct scales *scales, uint32_t i,
+                       uint32_t half) {
+    if (form < FORM_8) return;
+    block->scale = scales->half[2 * (i % SLICE_BLOCKS) + half * scales->second];
+}
+
+/* What columns 16 half + 4 g to 16 half + 4 g + 3 have in common: values without sign, which are
+ * int8 ones with their sign bits turned over, u = q + 128. */
+ALWAYS __m512i four_load(enum form form, const struct block *block, size_t half, size_t g) {
+    if (form == FORM_F16) return _mm512_setzero_si512();
+    if (form == FORM_4) {
+        __m512i both = _mm512_load_si512(block->values + 64 * g);
+        both = _mm512_srl_epi16(both, _mm_cvtsi32_si128(4 * (int)half));
+        return _mm512_and_si512(both, _mm512_set1_epi8(15));
+    }
+    return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * (4 * half + g)),
                             _mm512_set1_epi8((char)0x80));
 }
 
-/* Weights of column 4 g + j, 16 rows, as F32 not yet cut. For int8: the bits of 32768 + u are those
- * of 32768.0 with u in the second byte; d' * (32768 + u) - 32896 d' is d' * q. */
-ALWAYS __m512 weights_of(enum pack_kind kind, const struct block *block, __m512i four, size_t g,
-                         size_t j) {
-    if (kind == PACK_F16) {
-        const __m256i *column = (const __m256i *)block->values + 4 * g + j;
+/* Weights of column 16 half + 4 g + j, 16 rows, as F32 not yet cut. The bits of 32768 + u are those
+ * of 32768.0 with u in the second byte. */
+ALWAYS __m512 weights_of(enum form form, const struct block *block, __m512i four, size_t half,
+                         size_t g, size_t j) {
+    if (form == FORM_F16) {
+        const __m256i *column = (const __m256i *)block->values + 4 * (4 * half + g) + j;
         __m512i bits = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_load_si256(column)));
         return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)));
     }
@@ -95,7 +186,7 @@ ALWAYS __m512 weights_of(enum pack_kind kind, const struct block *block, __m512i
     const __m512i lanes = _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
     __m512i floats =
         _mm512_mask_shuffle_epi8(bare, 0x2222222222222222, four, _mm512_add_epi8(lanes, from));
-    return _mm512_fmsub_ps(block->d, _mm512_castsi512_ps(floats), block->offset);
+    return _mm512_fmsub_ps(block->scale.d, _mm512_castsi512_ps(floats), block->scale.offset);
 }
 
 ALWAYS __m512 cut(__m512 w) {
@@ -105,42 +196,59 @@ ALWAYS __m512 cut(__m512 w) {
 
 /* --- one or two rows, on vectors ------------------------------------------------------------ */
 
-/* One or two panels, so that their chains of FMAs take turns; `panels` and `rows` are constants.
+/* Adds 16 columns of one block of each panel to the chains; f is the first row's first of them. */
+ALWAYS void twin_half(enum form form, const struct block *block, size_t half, size_t panels,
+                      const float *f, uint32_t stride, size_t rows, __m512 (*even)[TWINS_MAX],
+                      __m512 (*odd)[TWINS_MAX]) {
+#pragma GCC unroll 4
+    for (size_t g = 0; g < 4; g++) {
+        __m512i four[2];
+#pragma GCC unroll 2
+        for (size_t p = 0; p < panels; p++) four[p] = four_load(form, &block[p], half, g);
+#pragma GCC unroll 4
+        for (size_t j = 0; j < 4; j++)
+#pragma GCC unroll 2
+            for (size_t p = 0; p < panels; p++) {
+                __m512 w = cut(weights_of(form, &block[p], four[p], half, g, j));
+                __m512 *sum = j % 2 == 0 ? even[p] : odd[p];
+#pragma GCC unroll 2
+                for (size_t t = 0; t < rows; t++)
+                    sum[t] = _mm512_fmadd_ps(w, _mm512_set1_ps(f[t * stride + 4 * g + j]), sum[t]);
+            }
+    }
+}
+
+/* One or two panels, so that two streams of weights come in; `panels` and `rows` are constants.
  * Every loop over them is unrolled by order: left to itself GCC keeps the blocks in memory, for
  * half of the speed. */
-ALWAYS void twin_rows(enum pack_kind kind, const struct packed_matrix *weights,
-                      const uint8_t *panel, size_t panels, const struct activations *x, size_t rows,
-                      float *out, uint32_t out_stride) {
+ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const uint8_t *panel,
+                      size_t panels, const struct activations *x, size_t rows, float *out,
+                      uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    const uint32_t n_blocks = blocks_of(weights);
+    struct scales scales[2];
     __m512 acc[2][TWINS_MAX], even[2][TWINS_MAX], odd[2][TWINS_MAX];
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
 #pragma GCC unroll 2
         for (size_t t = 0; t < rows; t++) acc[p][t] = _mm512_setzero_ps();
-    for (uint32_t i = 0; i < blocks_of(weights); i++) {
+    for (uint32_t i = 0; i < n_blocks; i++) {
         const float *f = x->f + (size_t)i * PACK_BLOCK;
         struct block block[2];
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++) {
-            block[p] = block_at(kind, panel + p * weights->panel_bytes, i);
+            const uint8_t *from = panel + p * weights->panel_bytes;
+            if (form >= FORM_8 && i % SLICE_BLOCKS == 0)
+                scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i));
+            block[p] = block_at(form, format, from, i);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
         }
-#pragma GCC unroll 8
-        for (size_t g = 0; g < 8; g++) {
-            __m512i four[2];
+        for (uint32_t half = 0; half < 2; half++) {
+            KEEP_ROLLED(half);
 #pragma GCC unroll 2
-            for (size_t p = 0; p < panels; p++) four[p] = four_load(kind, &block[p], g);
-#pragma GCC unroll 4
-            for (size_t j = 0; j < 4; j++)
-#pragma GCC unroll 2
-                for (size_t p = 0; p < panels; p++) {
-                    __m512 w = cut(weights_of(kind, &block[p], four[p], g, j));
-                    __m512 *sum = j % 2 == 0 ? even[p] : odd[p];
-#pragma GCC unroll 2
-                    for (size_t t = 0; t < rows; t++)
-                        sum[t] = _mm512_fmadd_ps(w, _mm512_set1_ps(f[t * x->stride + 4 * g + j]),
-                                                 sum[t]);
-                }
+            for (size_t p = 0; p < panels; p++) block_half(form, &block[p], &scales[p], i, half);
+            twin_half(form, block, half, panels, f + 16 * half, x->stride, rows, even, odd);
         }
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++)
@@ -155,21 +263,33 @@ ALWAYS void twin_rows(enum pack_kind kind, const struct packed_matrix *weights,
             _mm512_storeu_ps(out + t * out_stride + p * PACK_ROWS, acc[p][t]);
 }
 
+/* One row with two panels at a time, or two rows with one: one row with a panel that is left alone
+ * has a second beside it that nobody asked for, in the memory that tiles use as well. */
+ALWAYS void twin_panels(enum form form, const struct packed_matrix *weights, const uint8_t *panel,
+                        uint32_t n_panels, const struct activations *x, uint32_t n_rows, float *out,
+                        uint32_t out_stride) {
+    const size_t bytes = weights->panel_bytes;
+    for (; n_rows == 1 && n_panels > 1; n_panels -= 2, panel += 2 * bytes, out += 2 * PACK_ROWS)
+        twin_rows(form, weights, panel, 2, x, 1, out, out_stride);
+    for (; n_panels > 0; n_panels--, panel += bytes, out += PACK_ROWS)
+        twin_rows(form, weights, panel, 1, x, 2, out, out_stride);
+}
+
 /* --- more rows, on tiles -------------------------------------------------------------------- */
 
 /* A block of a panel as a B tile: row p holds columns 2 p and 2 p + 1 of each of the 16 rows. */
-ALWAYS void block_expand(enum pack_kind kind, const struct block *block, uint8_t *tile) {
-#pragma GCC unroll 8
-    for (size_t g = 0; g < 8; g++) {
-        __m512i four = four_load(kind, block, g);
+ALWAYS void block_expand(enum form form, const struct block *block, size_t half, uint8_t *tile) {
+#pragma GCC unroll 4
+    for (size_t g = 0; g < 4; g++) {
+        __m512i four = four_load(form, block, half, g);
 #pragma GCC unroll 2
         for (size_t j = 0; j < 4; j += 2) {
-            __m512i even = _mm512_castps_si512(weights_of(kind, block, four, g, j));
-            __m512i odd = _mm512_castps_si512(weights_of(kind, block, four, g, j + 1));
+            __m512i even = _mm512_castps_si512(weights_of(form, block, four, half, g, j));
+            __m512i odd = _mm512_castps_si512(weights_of(form, block, four, half, g, j + 1));
             /* upper half of odd, upper half of even: bits of `odd` where the mask has ones */
             __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xFFFF0000), odd,
                                                      _mm512_srli_epi32(even, 16), 0xCA);
-            _mm512_store_si512(tile + 64 * (2 * g + j / 2), both);
+            _mm512_store_si512(tile + 64 * (8 * half + 2 * g + j / 2), both);
         }
     }
 }
@@ -181,6 +301,17 @@ struct slice {
     _Alignas(64) uint8_t expanded[2][SLICE_BLOCKS][TILE_BYTES];
 };
 
+ALWAYS void slice_block(enum form form, const struct pack_format *format,
+                        const struct scales *scales, const uint8_t *panel, uint32_t i,
+                        uint8_t *tile) {
+    struct block block = block_at(form, format, panel, i);
+    for (uint32_t half = 0; half < 2; half++) {
+        KEEP_ROLLED(half);
+        block_half(form, &block, scales, i, half);
+        block_expand(form, &block, half, tile);
+    }
+}
+
 /* Blocks from `at` on of one panel. */
 static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, const uint8_t *panel,
                        int which) {
@@ -188,16 +319,18 @@ static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, co
         slice->tiles[which] = panel + (size_t)at * TILE_BYTES;
         return;
     }
+    const struct pack_format *format = pack_format(kind);
+    struct scales scales;
+    if (kind != PACK_F16) scales_fill(&scales, format, panel, at, slice->blocks);
     slice->tiles[which] = slice->expanded[which][0];
     for (uint32_t i = 0; i < slice->blocks; i++) {
         uint8_t *tile = slice->expanded[which][i];
-        if (kind == PACK_Q8) {
-            struct block block = block_at(PACK_Q8, panel, at + i);
-            block_expand(PACK_Q8, &block, tile);
-        } else {
-            struct block block = block_at(PACK_F16, panel, at + i);
-            block_expand(PACK_F16, &block, tile);
-        }
+        if (kind == PACK_F16)
+            slice_block(FORM_F16, format, &scales, panel, at + i, tile);
+        else if (format->bits == 8)
+            slice_block(FORM_8, format, &scales, panel, at + i, tile);
+        else
+            slice_block(FORM_4, format, &scales, panel, at + i, tile);
     }
 }
 
@@ -293,43 +426,22 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
     TILES_RELEASE();
 }
 
-static void twin_q8(const struct packed_matrix *weights, const uint8_t *panel, uint32_t n_panels,
-                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
-    for (; n_panels > 1; n_panels -= 2, panel += 2 * weights->panel_bytes, out += 2 * PACK_ROWS) {
-        if (n_rows == 2)
-            twin_rows(PACK_Q8, weights, panel, 2, x, 2, out, out_stride);
-        else
-            twin_rows(PACK_Q8, weights, panel, 2, x, 1, out, out_stride);
-    }
-    if (n_panels == 0) return;
-    if (n_rows == 2)
-        twin_rows(PACK_Q8, weights, panel, 1, x, 2, out, out_stride);
-    else
-        twin_rows(PACK_Q8, weights, panel, 1, x, 1, out, out_stride);
-}
-
-static void twin_f16(const struct packed_matrix *weights, const uint8_t *panel, uint32_t n_panels,
-                     const struct activations *x, uint32_t n_rows, float *out,
-                     uint32_t out_stride) {
-    for (; n_panels > 0; n_panels--, panel += weights->panel_bytes, out += PACK_ROWS) {
-        if (n_rows == 2)
-            twin_rows(PACK_F16, weights, panel, 1, x, 2, out, out_stride);
-        else
-            twin_rows(PACK_F16, weights, panel, 1, x, 1, out, out_stride);
-    }
-}
-
 void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
+    const enum pack_kind kind = weights->kind;
     const uint8_t *data = weights->panels + panel * weights->panel_bytes;
     if (n_rows > TWINS_MAX)
         tiles_multiply(weights, data, n_panels, x, n_rows, out, out_stride);
-    else if (weights->kind == PACK_Q8)
-        twin_q8(weights, data, n_panels, x, n_rows, out, out_stride);
-    else if (weights->kind == PACK_F16)
-        twin_f16(weights, data, n_panels, x, n_rows, out, out_stride);
-    else
+    else if (kind == PACK_BF16)
         cpu_kernels_avx512.matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
+    else if (kind == PACK_F16)
+        twin_panels(FORM_F16, weights, data, n_panels, x, n_rows, out, out_stride);
+    else if (kind == PACK_Q8)
+        twin_panels(FORM_Q8, weights, data, n_panels, x, n_rows, out, out_stride);
+    else if (pack_format(kind)->bits == 8)
+        twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
+    else
+        twin_panels(FORM_4, weights, data, n_panels, x, n_rows, out, out_stride);
 }
 
 void bf16_round(const struct activations *x, uint32_t row) {

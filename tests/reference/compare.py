@@ -44,7 +44,7 @@ KL_BOUND = {
 
 def is_unrounded(kind, isa):
     """Whether `isa` leaves the activations of such weights as they are. Tiles take bfloat16."""
-    return kind == "F32" or kind in ("F16", "BF16") and isa != "amx"
+    return kind == "F32" or kind in ("F16", "BF16") and not isa.startswith("amx")
 
 
 

@@ -9,11 +9,11 @@
 #include "cpu/kernels.h"
 
 /* Every instruction set that this machine has. */
-static size_t kernels_here(const struct cpu_kernels *out[4]) {
-    static const char *const names[] = {"sse2", "avx2", "avx512", "amx"};
+static size_t kernels_here(const struct cpu_kernels *out[5]) {
+    static const char *const names[] = {"sse2", "avx2", "avx512", "amx", "amx-bf16"};
     struct fault fault;
     size_t n = 0;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         const struct cpu_kernels *k = isa_choose(names[i], &fault);
         if (k != NULL) out[n++] = k;
     }
@@ -138,7 +138,7 @@ static void check_matmul(const struct cpu_kernels *k, enum quant_type type, uint
 }
 
 Test(kernels, matmul_matches_float64_and_is_batch_invariant) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (size_t t = 0; t < block_rig_n_types; t++) {
@@ -151,7 +151,7 @@ Test(kernels, matmul_matches_float64_and_is_batch_invariant) {
 }
 
 Test(kernels, matmul_of_floats_takes_any_width) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (uint32_t cols = 1; cols < 80; cols += 13) {
@@ -161,7 +161,7 @@ Test(kernels, matmul_of_floats_takes_any_width) {
 }
 
 Test(kernels, integer_sums_are_exact_at_the_extremes) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 3;
@@ -173,7 +173,7 @@ Test(kernels, integer_sums_are_exact_at_the_extremes) {
             struct activations x = activations_make(1, 32, false, &state);
             for (int c = 0; c < 32; c++) x.f[c] = sign ? -127 : 127;
             prepare(k[i], &made, &x, 1);
-            float out[16];
+            float out[2 * 16]; /* memory for another row */
             k[i]->matmul(&made.matrix, 0, 1, &x, 1, out, 16);
             for (int r = 0; r < 16; r++)
                 cr_assert_float_eq(out[r], (sign ? 1.0f : -1.0f) * 128 * 127 * 32, 0.1);
@@ -182,7 +182,7 @@ Test(kernels, integer_sums_are_exact_at_the_extremes) {
 }
 
 Test(kernels, the_second_plane_holds_what_the_first_left_over) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 11;
@@ -204,7 +204,7 @@ Test(kernels, the_second_plane_holds_what_the_first_left_over) {
 }
 
 Test(kernels, quantise_survives_a_row_of_zeros) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 1;
@@ -217,7 +217,7 @@ Test(kernels, quantise_survives_a_row_of_zeros) {
 }
 
 Test(kernels, rms_norm_and_silu_match_their_formulas) {
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         enum { WIDTH = 43, STRIDE = 64 };
@@ -326,7 +326,7 @@ Test(kernels, attend_matches_float64_on_poisoned_pages) {
                           lengths[] = {1, 15, 16, 17, 100, POSITIONS};
     static const double tolerance[] = {
         [CONFIG_KV_F16] = 2e-3, [CONFIG_KV_F32] = 2e-6, [CONFIG_KV_Q8_0] = 2e-2};
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (uint32_t type = CONFIG_KV_F16; type <= CONFIG_KV_Q8_0; type++)
@@ -338,7 +338,7 @@ Test(kernels, attend_matches_float64_on_poisoned_pages) {
 
 Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
     /* Through the matmul of an F16 matrix with one column: every finite half is reproduced. */
-    const struct cpu_kernels *k[4];
+    const struct cpu_kernels *k[5];
     size_t n = kernels_here(k);
     for (uint32_t first = 0; first < 65536; first += 16) {
         uint8_t *panel = take(32 * 32);
@@ -353,7 +353,7 @@ Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
                                   .cols = 1,
                                   .n_panels = 1,
                                   .kind = PACK_F16};
-        float one[32] = {1}, out[16];
+        float one[2 * 32] = {1}, out[2 * 16]; /* one row, and memory for another */
         struct activations x = {.f = one, .stride = 32};
         for (size_t i = 0; i < n; i++) {
             k[i]->matmul(&m, 0, 1, &x, 1, out, 16);
