@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Measures wick beside llama.cpp: the same file, threads, context and points, in turns.
 
-    tests/bench/peer.py [--rounds 3] [--threads N] [--json FILE] [--quick] [MODEL ...]
+    tests/bench/peer.py [--rounds 3] [--threads N] [--isa NAME] [--json FILE] [--quick]
+                        [--points PATTERN] [MODEL ...]
 
 MODEL is a GGUF file, or SHAPE/TYPE, which wick-lab make-model then writes to build/bench: shapes 1B
 (dim 2048, ffn 5632, 22 layers, 32/4 heads) and 7B (Llama 2's). Without one: 1B in F16, BF16, Q8_0,
 Q4_0, Q4_K and Q6_K, 7B in Q4_0 and Q4_K_M, and the demo model. Points: prompts of 32, 128, 512 and
 2048 tokens; decoding behind 0, 2048 and 4096 tokens; 1, 4, 8 and 16 sequences at once; from start
-to the first token; peak memory. --quick leaves out the deep and the long ones.
+to the first token; peak memory. --quick leaves out the deep and the long ones, --points all whose
+name PATTERN is not found in ("prompt 512|decode at 0").
 
 Every figure is the median of the rounds; a ratio above 1 is for wick. Both run with as many threads
 as this process may use, pinned by nobody but themselves. `make bench-peer` installs llama.cpp (a
@@ -17,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -38,6 +41,12 @@ DEFAULT = [f"1B/{t}" for t in ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "F16", "BF16")] +
     ["7B/Q4_0", "7B/Q4_K_M", DEMO]
 PROMPTS, DEPTHS, BATCHES = [32, 128, 512, 2048], [0, 2048, 4096], [1, 4, 8, 16]
 DECODED = 32
+
+
+class options:
+    """Set by main()."""
+
+    isa = "auto"
 
 
 def library(stem):
@@ -72,7 +81,7 @@ class Peak:
 
 def wick(model, threads, prompt=None, decode=None):
     words = [LAB, "bench", f"model={model}", f"threads={threads}", "repeat=1", "json=1", "log=error",
-             f"prompt_tokens={prompt or 1}"]
+             f"isa={options.isa}", f"prompt_tokens={prompt or 1}"]
     ctx = prompt or 1
     if decode:
         count, depth, batch = decode
@@ -100,7 +109,7 @@ def points(given, model):
     found = [(f"prompt {n}", n, None) for n in prompts]
     found += [(f"decode at {n}", None, (count, n, 1)) for n in depths]
     found += [(f"decode, batch {n}", None, (count, 0, n)) for n in BATCHES if n > 1]
-    return found
+    return [point for point in found if re.search(given.points, point[0])]
 
 
 def figure(result, decode):
@@ -167,9 +176,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--isa", default="auto", help="wick's instruction set")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--points", default="", metavar="PATTERN")
     given = parser.parse_args()
-    print(f"{machine()}; {given.threads} threads, medians of {given.rounds} rounds, "
+    options.isa = given.isa
+    print(f"{machine()}; {given.threads} threads, isa={given.isa}, medians of {given.rounds} rounds, "
           f"load {os.getloadavg()[0]:.1f}")
     found = []
     for name in given.models:
