@@ -146,7 +146,8 @@ def measure(given, name, model):
         ours, theirs = (statistics.median(kept[who]) / scale for who in ("wick", "llama.cpp"))
         rows.append({"point": label, "wick": ours, "llama.cpp": theirs, "ratio": theirs / ours})
         print(f"  {label:18} {ours:10.2f} {theirs:10.2f} {unit:8} {theirs / ours:7.2f}", flush=True)
-    return {"model": name, "read_bytes_per_s": statistics.median(reads), "rows": rows}
+    read = statistics.median(reads) if reads else None
+    return {"model": name, "read_bytes_per_s": read, "rows": rows}
 
 
 def model_made(name):
