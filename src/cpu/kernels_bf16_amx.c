@@ -321,12 +321,14 @@ static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, co
     }
     const struct pack_format *format = pack_format(kind);
     struct scales scales;
-    if (kind != PACK_F16) scales_fill(&scales, format, panel, at, slice->blocks);
+    if (kind != PACK_F16 && kind != PACK_Q8) scales_fill(&scales, format, panel, at, slice->blocks);
     slice->tiles[which] = slice->expanded[which][0];
     for (uint32_t i = 0; i < slice->blocks; i++) {
         uint8_t *tile = slice->expanded[which][i];
         if (kind == PACK_F16)
             slice_block(FORM_F16, format, &scales, panel, at + i, tile);
+        else if (kind == PACK_Q8)
+            slice_block(FORM_Q8, format, &scales, panel, at + i, tile);
         else if (format->bits == 8)
             slice_block(FORM_8, format, &scales, panel, at + i, tile);
         else
