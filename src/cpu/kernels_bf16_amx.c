@@ -306,7 +306,6 @@ ALWAYS void slice_block(enum form form, const struct pack_format *format,
                         uint8_t *tile) {
     struct block block = block_at(form, format, panel, i);
     for (uint32_t half = 0; half < 2; half++) {
-        KEEP_ROLLED(half);
         block_half(form, &block, scales, i, half);
         block_expand(form, &block, half, tile);
     }
