@@ -233,6 +233,17 @@ class Server:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def open_files(self):
+        """What its descriptors stand for. One that is closed meanwhile, of a client that has just
+        left, is none."""
+        found = []
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                found.append(os.readlink(f"/proc/{self.pid}/fd/{fd}"))
+            except FileNotFoundError:
+                pass
+        return sorted(found)
+
 
 def eventually(condition, seconds=PATIENCE_S, what="condition"):
     """Polls until condition() is true; returns the seconds it took."""

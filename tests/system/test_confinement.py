@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 
 from harness import Server, Skip, check, check_equal, eventually, test
 from tracer import Tracer
@@ -22,9 +21,9 @@ def statuses(server):
 
 
 def confined(server):
-    """Waits until the main thread has entered its sandbox, which it does after it says READY."""
-    eventually(lambda: statuses(server)[server.pid]["NoNewPrivs"] == "1", what="no_new_privs")
-    time.sleep(0.05)
+    """Waits until every thread is in its sandbox, which the main one enters after it says READY."""
+    eventually(lambda: all((s["NoNewPrivs"], s["Seccomp"]) == ("1", "2")
+                           for s in statuses(server).values()), what="every thread's sandbox")
     return statuses(server)
 
 
@@ -55,8 +54,7 @@ def no_path_leads_to_a_file():
         with server.connect() as c, server.connect(server.unix) as d:
             check_equal(c.gen(PROMPT, max_tokens=3).end.code, 250)
             check_equal(d.ask("PING")[0].code, 200)
-        opened = sorted(os.readlink(f"/proc/{server.pid}/fd/{fd}")
-                        for fd in os.listdir(f"/proc/{server.pid}/fd"))
+        opened = server.open_files()
         check(not [p for p in opened if p.endswith(".gguf")], opened)
         return ", ".join(sorted({p.split(":")[0] for p in opened}))
 
