@@ -457,7 +457,7 @@ def after_ready_no_call_that_allocates_or_opens_is_made():
 @test()
 def a_call_that_allocates_would_be_fatal_after_ready():
     with Server() as server:
-        check_equal(server.status("Seccomp"), "2")
+        eventually(lambda: server.status("Seccomp") == "2", what="the sandbox")
         check_equal(server.status("NoNewPrivs"), "1")
 
 
