@@ -168,8 +168,10 @@ def a_second_ctrl_c_leaves_at_once():
             process.send_signal(signal.SIGINT)
             check_equal(lines.readline(), b"STOP 1\n")
             check(process.poll() is None, "left before the job's end")
+            begin = time.monotonic()
             process.send_signal(signal.SIGINT)
             check_equal(process.wait(timeout=PATIENCE_S), 130)
+            check_quick(time.monotonic() - begin <= 5)
 
 
 @test()
