@@ -8,7 +8,7 @@
 enum { ROUNDS = 20000, SUMS = 12 };
 
 static double run_int8(void) {
-    tiles_configure(64, 16);
+    tiles_configure(16, 64, 16);
     for (int i = 0; i < ROUNDS; i++) {
         TILE_INT8(0, 4, 6);
         TILE_INT8(1, 5, 6);
@@ -20,7 +20,7 @@ static double run_int8(void) {
 }
 
 static double run_bf16(void) {
-    tiles_configure(64, 16);
+    tiles_configure(16, 64, 16);
     for (int i = 0; i < ROUNDS; i++) {
         TILE_BF16(0, 4, 6);
         TILE_BF16(1, 5, 6);
@@ -49,7 +49,7 @@ const struct peak *peak_of(const char *isa, enum input_form form) {
     static const struct peak vnni = {"AVX-512 VNNI", run_vnni};
     const bool amx = strncmp(isa, "amx", 3) == 0;
     if (amx && form == INPUT_BF16) return &bf16;
-    if (amx && form == INPUT_INT8) return &int8;
+    if (amx && form == INPUT_INT12) return &int8;
     if (strcmp(isa, "avx512") == 0 && form == INPUT_INT8) return &vnni;
     return NULL;
 }

@@ -25,7 +25,7 @@ const struct config_key config_keys[] = {
      SERVER, AT(sha256), 1, 0},
     {"backend", CONFIG_CHOICE_TEXT, "auto|cpu|cuda", "auto",
      "what computes; auto: an NVIDIA GPU if one can be used", ENGINE, AT(backend), 0, 0},
-    {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512|amx|amx-bf16", "auto",
+    {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512|amx", "auto",
      "instruction set; exact is the float64 reference", ENGINE, AT(isa), 0, 0},
     {"threads", CONFIG_U32, "N", "0", "threads; 0: one for each processor allowed",
      ENGINE, AT(threads), 0, 64},

@@ -44,6 +44,12 @@ static struct activations fast_take_activations(const struct fast *f, struct are
     size_t planes = fine ? 2 * (size_t)rows : rows;
     a.f = fast_take_floats(arena, (size_t)rows * stride);
     if (f->kernels->bf16_kinds != 0) a.h = fast_take(arena, (size_t)rows * stride, sizeof *a.h);
+    if (f->kernels->int12_kinds != 0) {
+        a.wide.q = fast_take(arena, (size_t)rows * stride, 2);
+        a.wide.scale = fast_take_floats(arena, (size_t)rows * ((stride + 255) / 256));
+        a.wide.total = fast_take_floats(arena, (size_t)rows * (stride / 32) * 3);
+        return a;
+    }
     a.q = fast_take(arena, planes * stride, 1);
     a.scale = fast_take_floats(arena, planes * (stride / 32));
     a.sum16 = fast_take(arena, planes * (stride / 16), sizeof(int32_t));

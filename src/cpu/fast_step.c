@@ -37,7 +37,8 @@ static enum input_form step_form(const struct fast *f, const struct packed_matri
 static void step_prepare(const struct fast *f, const struct activations *in, uint32_t row,
                          uint32_t width, uint32_t forms) {
     if (forms & INPUT_INT8) f->kernels->quantise(in, row, width);
-    if (forms & INPUT_BF16) f->kernels->round(in, row);
+    if (forms & INPUT_INT12) f->kernels->widen(in, row);
+    if (forms & INPUT_BF16) f->kernels->round(in, row); /* last: it rounds f as well */
 }
 
 /* Items of a matrix: groups of step.group panels. */
@@ -351,7 +352,7 @@ static uint32_t step_matrices(const struct fast *f, const struct packed_matrix *
 static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form) {
     enum { ITEMS = 4, ROWS_WIDE = 16 };
     uint32_t n_rows = f->step.phase == PHASE_HEAD ? f->step.n_logits : f->step.batch->n_rows;
-    uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form == INPUT_BF16 ? 2 : 1;
+    uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form & (INPUT_BF16 | INPUT_INT12) ? 2 : 1;
     while (group > 1 && panels < group * f->limits.threads * ITEMS) group /= 2;
     return group;
 }

@@ -69,21 +69,18 @@ static bool isa_ask_for_tiles(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* asm/prctl.h, asm/fpu/xcr.h */
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
-#define ISA_AMX_NEEDS "AVX-512 as avx512, AMX-TILE, AMX-INT8 and AMX-BF16"
 static bool isa_has_amx(const struct isa_features *have) {
     return isa_has_avx512(have) && have->amx_tile && have->amx_int8 && have->amx_bf16 &&
            have->saves_tiles && isa_ask_for_tiles();
 }
 
-/* Widest first, of which "auto" is the first that works: amx before its sister, as decoding 4-bit
- * weights is what most machines do most of the time. */
+/* Widest first, of which "auto" is the first that works. */
 static const struct isa_entry {
     const struct cpu_kernels *kernels;
     bool (*works)(const struct isa_features *have);
     const char *needs;
 } isa_table[] = {
-    {&cpu_kernels_amx, isa_has_amx, ISA_AMX_NEEDS},
-    {&cpu_kernels_amx_bf16, isa_has_amx, ISA_AMX_NEEDS},
+    {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512, AMX-TILE, AMX-INT8 and AMX-BF16"},
     {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
     {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
     {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},

@@ -16,6 +16,15 @@
 #include "cpu/kv_layout.h"
 #include "model/pack.h"
 
+/* Rows of integers n = 16 * upper + lower of twelve bits, f ~ scale * n with 2039 steps from zero a
+ * slice of 256 columns. */
+struct wide_rows {
+    int8_t *q;    /* (rows, stride / 16, 2, 16): upper, then lower parts of 16 columns */
+    float *scale; /* (rows / 16, ceil(stride / 256), 16) */
+    float *total; /* (rows / 16, stride / 32, 3, 16): sums of n over 32 columns, the first and the
+                   * last 16 of them */
+};
+
 /* Input rows of a product, in the forms its weights want. The memory of rows, here and of outputs,
  * is there up to the next multiple of 16: tiles read and write sixteen rows at a time. stride is a
  * multiple of 32; f is zero from the width to the stride.
@@ -26,12 +35,13 @@
  * not memory traffic, and is used where rounding hurts most: the inputs of down and of the head
  * carry two thirds of the divergence from exact evaluation (docs/ARCHITECTURE.md). */
 struct activations {
-    float *f;       /* (rows, stride) */
-    uint16_t *h;    /* (rows / 16, stride / 32, 16, 32) f in bfloat16 as tiles take it, NULL unless
-                     * bf16_kinds */
-    int8_t *q;      /* (planes, stride) */
-    float *scale;   /* (planes, stride / 32) */
-    int32_t *sum16; /* (planes, stride / 16): sums of q */
+    float *f;    /* (rows, stride) */
+    uint16_t *h; /* (rows / 16, stride / 32, 16, 32) f in bfloat16 as tiles take it, NULL unless
+                  * bf16_kinds */
+    struct wide_rows wide; /* NULLs unless int12_kinds; then what follows is NULL */
+    int8_t *q;             /* (planes, stride) */
+    float *scale;          /* (planes, stride / 32) */
+    int32_t *sum16;        /* (planes, stride / 16): sums of q */
     uint32_t stride;
     bool fine; /* two planes a row */
 };
@@ -58,18 +68,22 @@ struct attend_job {
     float *scores; /* scratch (ceil(longest n_kv / 16), ATTEND_QUERIES, 16) */
 };
 
-/* What weights are multiplied with: f, q, or f rounded to bfloat16. */
-enum input_form { INPUT_FLOAT = 1, INPUT_INT8 = 2, INPUT_BF16 = 4 };
+/* What weights are multiplied with: f, q, f rounded to bfloat16, or wide rows. */
+enum input_form { INPUT_FLOAT = 1, INPUT_INT8 = 2, INPUT_BF16 = 4, INPUT_INT12 = 8 };
 
 struct cpu_kernels {
     const char *name;
-    uint32_t bf16_kinds; /* a bit for each enum pack_kind that takes INPUT_BF16 */
+    /* A bit for each enum pack_kind that takes INPUT_BF16 or INPUT_INT12; a set with the latter has
+     * no kind that takes INPUT_INT8. */
+    uint32_t bf16_kinds, int12_kinds;
     /* out[row * out_stride + lane] = sum over columns of weight[16 * panel + lane] * x[row], for
      * n_panels panels (16 lanes each) and n_rows rows, or planes of INPUT_INT8. */
     void (*matmul)(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
     /* Fills h of one row from its f, and rounds f likewise; NULL without bf16_kinds. */
     void (*round)(const struct activations *x, uint32_t row);
+    /* Fills one of the wide rows from its f; NULL without int12_kinds. */
+    void (*widen)(const struct activations *x, uint32_t row);
     /* Fills q, scale and sum16 of one row from its f, in its one or two planes. */
     void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
     /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
@@ -89,21 +103,21 @@ struct cpu_kernels {
 static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
                                             const struct packed_matrix *weights) {
     if (kernels->bf16_kinds >> weights->kind & 1) return INPUT_BF16;
+    if (kernels->int12_kinds >> weights->kind & 1) return INPUT_INT12;
     return pack_format(weights->kind)->sub != 0 ? INPUT_INT8 : INPUT_FLOAT;
 }
 
-/* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds, and int8 ones, of avx512's
- * bits, for products of 4-bit kinds with sixteen rows and more. amx-bf16 takes bfloat16 for 4-bit
- * kinds as well: many rows are faster, one is slower. */
+/* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds, int8 ones for 4-bit kinds.
+ */
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
-    cpu_kernels_amx, cpu_kernels_amx_bf16;
+    cpu_kernels_amx;
 
-/* The part of a product that fits int8 tiles: how many rows (planes) it took, none but of 4-bit
- * kinds. The calling thread's tiles are released again. */
-uint32_t amx_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
-                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
+/* Products of INPUT_INT12, and what fills its rows (kernels_int12_amx.c). */
+void int12_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
+                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
+void int12_quantise(const struct activations *x, uint32_t row);
 
-/* Both forms of INPUT_BF16 products, and the rounding (kernels_bf16_amx.c). */
+/* Products of INPUT_BF16, and the rounding (kernels_bf16_amx.c). */
 void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
 void bf16_round(const struct activations *x, uint32_t row);

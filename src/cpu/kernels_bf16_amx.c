@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "cpu/kernels.h"
+#include "cpu/scales_amx.h"
 #include "cpu/tiles.h"
 
 /* Products with activations in bfloat16, on tiles for some rows and on vectors for one or two. For
@@ -21,7 +22,6 @@
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
-    SLICE_BLOCKS = 8,  /* of 32 columns: two panels of a slice take a third of a first cache */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
     TILE_ROWS = 16,
     TILE_BYTES = 1024,
@@ -35,8 +35,7 @@ enum {
 enum form {
     FORM_F16,
     FORM_Q8, /* PACK_Q8 alone, the commonest */
-    FORM_8,  /* any 8-bit kind */
-    FORM_4   /* any 4-bit kind */
+    FORM_8   /* any 8-bit kind */
 };
 
 #define ALWAYS static inline __attribute__((always_inline))
@@ -53,60 +52,19 @@ ALWAYS uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
     return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
 }
 
-/* What turns floats 32768 + u of 16 rows into weights, as d' * (32768 + u) - offset. u are the
- * values without sign; the offset is d' * (32768 + zero) and a min. d' has 15 bits, so that its
- * products with 32768 + zero (9 bits) and with values (8) are exact. */
+/* What turns floats 32768 + u of 16 rows into weights, as d' * (32768 + u) - offset. u = q + 128;
+ * the offset is d' * (32768 + 128) less the min that is added. d' has 15 bits, so that its products
+ * with 32768 + 128 (9 bits) and with values (8) are exact. */
 struct scale {
     __m512 d, offset;
 };
 
-ALWAYS struct scale scale_of(__m512 d, float zero, __m512 min) {
-    __m512i bits = _mm512_and_si512(_mm512_castps_si512(d), _mm512_set1_epi32(-512));
-    d = _mm512_castsi512_ps(bits);
-    return (struct scale){d, _mm512_fmadd_ps(d, _mm512_set1_ps(32768 + zero), min)};
-}
-
-ALWAYS __m512 scale_load(const uint8_t *halves) {
-    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_load_si256((const __m256i *)halves)),
-                         _mm512_set1_ps(ROUNDING));
-}
-
-/* For the two halves of each block of a slice; both are the first where a scale covers all 32
- * columns. */
-struct scales {
-    uint32_t second; /* 1, or 0 where there is none */
-    struct scale half[2 * SLICE_BLOCKS];
-};
-
-/* Of the blocks from `first` on, a multiple of SLICE_BLOCKS. */
-static __attribute__((noinline)) void scales_fill(struct scales *scales,
-                                                  const struct pack_format *format,
-                                                  const uint8_t *panel, uint32_t first,
-                                                  uint32_t blocks) {
-    const __m512 none = _mm512_setzero_ps();
-    const float zero = format->bits == 8 ? 128 : format->zero;
-    scales->second = format->sub == 16;
-    const uint8_t *unit =
-        panel + (size_t)(first * PACK_BLOCK / format->unit_columns) * format->unit_bytes;
-    if (format->unit_columns == 64) {
-        for (uint32_t b = 0; b < blocks; b++, unit += b % 2 == 0 ? format->unit_bytes : 0) {
-            const uint8_t *d = unit + 32 * (b % 2);
-            __m512 min = format->has_min ? _mm512_sub_ps(none, scale_load(d + 64)) : none;
-            scales->half[2 * b] = scale_of(scale_load(d), zero, min);
-        }
-        return;
-    }
-    const __m512 d = scale_load(unit), m = scale_load(unit + 32);
-    const uint32_t subs = 256u / format->sub, step = format->sub == 16 ? 1 : 2;
-    const __m128i *scale = (const __m128i *)(unit + 64);
-    for (uint32_t s = 0; s * step < 2 * blocks; s++) {
-        __m512 n = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(scale + s))), min = none;
-        if (format->has_min) {
-            min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(scale + subs + s)));
-            min = _mm512_mul_ps(m, min);
-        }
-        scales->half[s * step] = scale_of(_mm512_mul_ps(d, n), zero, min);
-    }
+ALWAYS struct scale scale_of(__m512 d, __m512 min) {
+    const __m512 rounding = _mm512_set1_ps(ROUNDING);
+    d = _mm512_mul_ps(d, rounding);
+    d = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(d), _mm512_set1_epi32(-512)));
+    __m512 offset = _mm512_mul_ps(d, _mm512_set1_ps(32768 + 128));
+    return (struct scale){d, _mm512_fnmadd_ps(min, rounding, offset)};
 }
 
 /* A block of a panel. */
@@ -128,20 +86,20 @@ ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
 
 ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
     const uint8_t *unit = panel + (size_t)(i / 2) * FLAT_BYTES;
-    struct block block = {.values = unit + FLAT_VALUES + i % 2 * BLOCK_BYTES,
-                          .scale =
-                              scale_of(scale_load(unit + 32 * (i % 2)), 128, _mm512_setzero_ps())};
+    const __m256i *halves = (const __m256i *)unit + i % 2;
+    struct block block = {
+        .values = unit + FLAT_VALUES + i % 2 * BLOCK_BYTES,
+        .scale = scale_of(_mm512_cvtph_ps(_mm256_load_si256(halves)), _mm512_setzero_ps())};
     values_prefetch(block.values, BLOCK_BYTES);
     return block;
 }
 
-ALWAYS struct block block_of_any(enum form form, const struct pack_format *format,
-                                 const uint8_t *panel, uint32_t i) {
-    const size_t bytes = form == FORM_8 ? BLOCK_BYTES : BLOCK_BYTES / 2;
+ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t *panel,
+                                 uint32_t i) {
     const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
     const uint8_t *unit = panel + (size_t)(i / (mask + 1)) * format->unit_bytes;
-    struct block block = {.values = unit + format->values_offset + (i & mask) * bytes};
-    values_prefetch(block.values, (int)bytes);
+    struct block block = {.values = unit + format->values_offset + (i & mask) * BLOCK_BYTES};
+    values_prefetch(block.values, BLOCK_BYTES);
     return block;
 }
 
@@ -150,25 +108,27 @@ ALWAYS struct block block_at(enum form form, const struct pack_format *format, c
                              uint32_t i) {
     if (form == FORM_F16) return block_of_f16(panel, i);
     if (form == FORM_Q8) return block_of_q8(panel, i);
-    return block_of_any(form, format, panel, i);
+    return block_of_any(format, panel, i);
 }
 
-/* Makes the block ready for its columns 16 half to 16 half + 15; `scales` are of its slice. */
-ALWAYS void block_half(enum form form, struct block *block, const struct scales *scales, uint32_t i,
-                       uint32_t half) {
-    if (form < FORM_8) return;
-    block->scale = scales->half[2 * (i % SLICE_BLOCKS) + half * scales->second];
+/* How many scales a block has. */
+ALWAYS uint32_t block_steps(enum form form, const struct pack_format *format) {
+    return form == FORM_8 ? (uint32_t)(PACK_BLOCK / format->sub) : 1;
+}
+
+/* Makes block i of a panel ready for its columns 16 half to 16 half + 15; `scales` are of its
+ * slice, 1 or 2 (`steps`) for each block. */
+ALWAYS void block_half(enum form form, struct block *block, const struct panel_scales *scales,
+                       uint32_t steps, uint32_t i, uint32_t half) {
+    if (form != FORM_8 || half >= steps) return;
+    const uint32_t s = steps * (i % SLICE_BLOCKS) + half;
+    block->scale = scale_of(_mm512_load_ps(scales->scale[s]), _mm512_load_ps(scales->min[s]));
 }
 
 /* What columns 16 half + 4 g to 16 half + 4 g + 3 have in common: values without sign, which are
  * int8 ones with their sign bits turned over, u = q + 128. */
 ALWAYS __m512i four_load(enum form form, const struct block *block, size_t half, size_t g) {
     if (form == FORM_F16) return _mm512_setzero_si512();
-    if (form == FORM_4) {
-        __m512i both = _mm512_load_si512(block->values + 64 * g);
-        both = _mm512_srl_epi16(both, _mm_cvtsi32_si128(4 * (int)half));
-        return _mm512_and_si512(both, _mm512_set1_epi8(15));
-    }
     return _mm512_xor_si512(_mm512_load_si512(block->values + 64 * (4 * half + g)),
                             _mm512_set1_epi8((char)0x80));
 }
@@ -226,7 +186,8 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
                       uint32_t out_stride) {
     const struct pack_format *format = pack_format(weights->kind);
     const uint32_t n_blocks = blocks_of(weights);
-    struct scales scales[2];
+    const uint32_t steps = block_steps(form, format);
+    struct panel_scales scales[2];
     __m512 acc[2][TWINS_MAX], even[2][TWINS_MAX], odd[2][TWINS_MAX];
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
@@ -238,8 +199,8 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *from = panel + p * weights->panel_bytes;
-            if (form >= FORM_8 && i % SLICE_BLOCKS == 0)
-                scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i));
+            if (form == FORM_8 && i % SLICE_BLOCKS == 0)
+                panel_scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i));
             block[p] = block_at(form, format, from, i);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
@@ -247,7 +208,8 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
         for (uint32_t half = 0; half < 2; half++) {
             KEEP_ROLLED(half);
 #pragma GCC unroll 2
-            for (size_t p = 0; p < panels; p++) block_half(form, &block[p], &scales[p], i, half);
+            for (size_t p = 0; p < panels; p++)
+                block_half(form, &block[p], &scales[p], steps, i, half);
             twin_half(form, block, half, panels, f + 16 * half, x->stride, rows, even, odd);
         }
 #pragma GCC unroll 2
@@ -302,11 +264,11 @@ struct slice {
 };
 
 ALWAYS void slice_block(enum form form, const struct pack_format *format,
-                        const struct scales *scales, const uint8_t *panel, uint32_t i,
+                        const struct panel_scales *scales, const uint8_t *panel, uint32_t i,
                         uint8_t *tile) {
     struct block block = block_at(form, format, panel, i);
     for (uint32_t half = 0; half < 2; half++) {
-        block_half(form, &block, scales, i, half);
+        block_half(form, &block, scales, block_steps(form, format), i, half);
         block_expand(form, &block, half, tile);
     }
 }
@@ -319,8 +281,9 @@ static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, co
         return;
     }
     const struct pack_format *format = pack_format(kind);
-    struct scales scales;
-    if (kind != PACK_F16 && kind != PACK_Q8) scales_fill(&scales, format, panel, at, slice->blocks);
+    struct panel_scales scales;
+    if (kind != PACK_F16 && kind != PACK_Q8)
+        panel_scales_fill(&scales, format, panel, at, slice->blocks);
     slice->tiles[which] = slice->expanded[which][0];
     for (uint32_t i = 0; i < slice->blocks; i++) {
         uint8_t *tile = slice->expanded[which][i];
@@ -328,10 +291,8 @@ static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, co
             slice_block(FORM_F16, format, &scales, panel, at + i, tile);
         else if (kind == PACK_Q8)
             slice_block(FORM_Q8, format, &scales, panel, at + i, tile);
-        else if (format->bits == 8)
-            slice_block(FORM_8, format, &scales, panel, at + i, tile);
         else
-            slice_block(FORM_4, format, &scales, panel, at + i, tile);
+            slice_block(FORM_8, format, &scales, panel, at + i, tile);
     }
 }
 
@@ -410,7 +371,7 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
     const bool whole = weights->kind == PACK_BF16 && n_rows <= 2 * TILE_ROWS;
     const uint32_t most = whole ? n_blocks : SLICE_BLOCKS;
     struct slice slice;
-    tiles_configure(64, TILE_ROWS);
+    tiles_configure(TILE_ROWS, 64, TILE_ROWS);
     for (uint32_t at = 0; at < n_blocks; at += most) {
         slice.blocks = n_blocks - at < most ? n_blocks - at : most;
         for (uint32_t p = 0; p < n_panels; p += 2) {
@@ -439,10 +400,8 @@ void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n
         twin_panels(FORM_F16, weights, data, n_panels, x, n_rows, out, out_stride);
     else if (kind == PACK_Q8)
         twin_panels(FORM_Q8, weights, data, n_panels, x, n_rows, out, out_stride);
-    else if (pack_format(kind)->bits == 8)
-        twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
     else
-        twin_panels(FORM_4, weights, data, n_panels, x, n_rows, out, out_stride);
+        twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
 }
 
 void bf16_round(const struct activations *x, uint32_t row) {

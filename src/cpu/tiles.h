@@ -12,9 +12,11 @@
 #define TILE_STORE(t, at, stride)                                                                  \
     __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(at), "r"((size_t)(stride))          \
                      : "memory")
-/* C += A B: int8 with int32 sums; bfloat16 with F32 sums. */
+/* C += A B: int8 with int8 or uint8 and int32 sums; bfloat16 with F32 sums. */
 #define TILE_INT8(c, a, b)                                                                         \
     __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
+#define TILE_INT8_UINT8(c, a, b)                                                                   \
+    __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 #define TILE_BF16(c, a, b)                                                                         \
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 #define TILES_RELEASE() __asm__ volatile("tilerelease" ::: "memory")
@@ -27,10 +29,9 @@
 
 enum { TILES = 8 };
 
-/* C in 0 to 3 (16 x 16 words), A in 4 and 5 (16 rows of a_bytes), B in 6 and 7 (b_rows of 64
- * bytes).
- */
-static inline void tiles_configure(uint32_t a_bytes, uint32_t b_rows) {
+/* C in 0 to 3 (rows x 16 words), A in 4 and 5 (rows of a_bytes), B in 6 and 7 (b_rows of 64
+ * bytes). */
+static inline void tiles_configure(uint32_t rows, uint32_t a_bytes, uint32_t b_rows) {
     struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
@@ -38,7 +39,7 @@ static inline void tiles_configure(uint32_t a_bytes, uint32_t b_rows) {
     } shapes = {.palette = 1};
     for (int t = 0; t < TILES; t++) {
         shapes.row_bytes[t] = t == 4 || t == 5 ? (uint16_t)a_bytes : 64;
-        shapes.rows[t] = t >= 6 ? (uint8_t)b_rows : 16;
+        shapes.rows[t] = (uint8_t)(t >= 6 ? b_rows : rows);
     }
     __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }

@@ -9,11 +9,11 @@
 #include "cpu/kernels.h"
 
 /* Every instruction set that this machine has. */
-static size_t kernels_here(const struct cpu_kernels *out[5]) {
-    static const char *const names[] = {"sse2", "avx2", "avx512", "amx", "amx-bf16"};
+static size_t kernels_here(const struct cpu_kernels *out[4]) {
+    static const char *const names[] = {"sse2", "avx2", "avx512", "amx"};
     struct fault fault;
     size_t n = 0;
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 4; i++) {
         const struct cpu_kernels *k = isa_choose(names[i], &fault);
         if (k != NULL) out[n++] = k;
     }
@@ -34,6 +34,9 @@ static struct activations activations_make(uint32_t rows, uint32_t width, bool f
     struct activations x = {.stride = stride, .fine = fine};
     x.f = take(room * stride * sizeof(float));
     x.h = take(room * stride * sizeof *x.h);
+    x.wide.q = take(room * stride * 2);
+    x.wide.scale = take(room * ((stride + 255) / 256) * sizeof(float));
+    x.wide.total = take(room * (stride / 32) * 3 * sizeof(float));
     x.q = take(planes * stride);
     x.scale = take(planes * (stride / 32) * sizeof(float));
     x.sum16 = take(planes * (stride / 16) * sizeof(int32_t));
@@ -68,10 +71,22 @@ static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t col
     return made;
 }
 
+/* The integer of column k in a wide row. */
+static int32_t wide_integer(const struct activations *x, uint32_t row, uint32_t k) {
+    const int8_t *q = x->wide.q + 2 * (row * x->stride + k / 16 * 16);
+    return 16 * q[k % 16] + q[16 + k % 16];
+}
+
+static float wide_scale(const struct activations *x, uint32_t row, uint32_t k) {
+    return x->wide.scale[(row / 16 * ((x->stride + 255) / 256) + k / 256) * 16 + row % 16];
+}
+
 /* The activation the kernel really computes with. */
-static double activation(const struct activations *x, bool integers, uint32_t plane, uint32_t k) {
-    if (!integers) return x->f[plane * x->stride + k];
-    return (double)x->scale[plane * (x->stride / 32) + k / 32] * x->q[plane * x->stride + k];
+static double activation(const struct activations *x, enum input_form form, uint32_t row,
+                         uint32_t k) {
+    if (form == INPUT_INT12) return (double)wide_scale(x, row, k) * wide_integer(x, row, k);
+    if (form != INPUT_INT8) return x->f[row * x->stride + k];
+    return (double)x->scale[row * (x->stride / 32) + k / 32] * x->q[row * x->stride + k];
 }
 
 static enum input_form prepare(const struct cpu_kernels *k, const struct made *made,
@@ -80,17 +95,9 @@ static enum input_form prepare(const struct cpu_kernels *k, const struct made *m
     for (uint32_t r = 0; r < rows; r++) {
         if (form == INPUT_BF16) k->round(x, r);
         if (form == INPUT_INT8) k->quantise(x, r, made->matrix.cols);
+        if (form == INPUT_INT12) k->widen(x, r);
     }
     return form;
-}
-
-static struct activations row_of(const struct activations *x, uint32_t r) {
-    return (struct activations){.f = x->f + r * x->stride,
-                                .h = x->h + r * x->stride,
-                                .q = x->q + r * x->stride,
-                                .scale = x->scale + r * (x->stride / 32),
-                                .sum16 = x->sum16 + r * (x->stride / 16),
-                                .stride = x->stride};
 }
 
 enum { MANY = 51 }; /* rows: tiles twice, once and in part; groups of 8 and 2, one alone */
@@ -103,7 +110,7 @@ static void check_row(const struct cpu_kernels *k, const struct made *made, enum
     for (uint32_t lane = 0; lane < 16; lane++, out++) {
         double sum = 0, size = 0;
         for (uint32_t c = 0; out < made->matrix.rows && c < cols; c++) {
-            double term = made->expanded[out * cols + c] * activation(x, form == INPUT_INT8, r, c);
+            double term = made->expanded[out * cols + c] * activation(x, form, r, c);
             sum += term;
             size += fabs(term);
         }
@@ -122,14 +129,19 @@ static void check_matmul(const struct cpu_kernels *k, enum quant_type type, uint
     enum { ROOM = (MANY + 15) / 16 * 16 };
     const uint32_t n = made.matrix.n_panels;
     float *all = take(ROOM * n * 16 * sizeof(float)), alone[2][16];
+    struct activations two[MANY];
+    for (uint32_t r = 0; r < MANY; r++) two[r] = activations_make(2, cols, false, &state);
     memset(all, 0xFF, ROOM * n * 16 * sizeof(float)); /* poison: NaN */
     k->matmul(&made.matrix, 0, n, &x, MANY, all, n * 16);
     for (uint32_t p = 0; p < n; p++)
         for (uint32_t r = 0; r < MANY; r++) {
-            struct activations row = row_of(&x, r);
-            k->matmul(&made.matrix, p, 1, &row, 1, alone[0], 16);
+            if (p == 0) {
+                memcpy(two[r].f, x.f + r * x.stride, (r + 1 < MANY ? 2 : 1) * x.stride * 4);
+                prepare(k, &made, &two[r], 2);
+            }
+            k->matmul(&made.matrix, p, 1, &two[r], 1, alone[0], 16);
             check_row(k, &made, form, &x, r, 16 * p, alone[0]);
-            if (r + 1 < MANY) k->matmul(&made.matrix, p, 1, &row, 2, alone[0], 16);
+            if (r + 1 < MANY) k->matmul(&made.matrix, p, 1, &two[r], 2, alone[0], 16);
             for (uint32_t i = 0; i < 2 && r + i < MANY; i++)
                 cr_assert_eq(memcmp(alone[i], all + ((r + i) * n + p) * 16, sizeof alone[i]), 0,
                              "%s %s: row %u alone has other bits", k->name, quant_info(type)->name,
@@ -138,7 +150,7 @@ static void check_matmul(const struct cpu_kernels *k, enum quant_type type, uint
 }
 
 Test(kernels, matmul_matches_float64_and_is_batch_invariant) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (size_t t = 0; t < block_rig_n_types; t++) {
@@ -151,7 +163,7 @@ Test(kernels, matmul_matches_float64_and_is_batch_invariant) {
 }
 
 Test(kernels, matmul_of_floats_takes_any_width) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (uint32_t cols = 1; cols < 80; cols += 13) {
@@ -161,7 +173,7 @@ Test(kernels, matmul_of_floats_takes_any_width) {
 }
 
 Test(kernels, integer_sums_are_exact_at_the_extremes) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 3;
@@ -181,8 +193,62 @@ Test(kernels, integer_sums_are_exact_at_the_extremes) {
     }
 }
 
+/* Every value of every column at its largest, against the largest activations. */
+Test(kernels, sums_of_twelve_bits_are_exact_at_the_extremes) {
+    const struct cpu_kernels *k[4];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++)
+        for (int nibble = 0; nibble < 16; nibble += 15)
+            for (int sign = -1; sign < 2; sign += 2) {
+                enum { ROWS = 17, COLS = 512 };
+                uint64_t state = 3;
+                struct made made = matrix_make(QUANT_Q4_0, 16, COLS, &state);
+                uint8_t *unit = (uint8_t *)(uintptr_t)made.matrix.panels;
+                for (int u = 0; u < COLS / 64; u++, unit += 576) {
+                    for (int r = 0; r < 32; r++) memcpy(unit + 2 * r, (uint16_t[]){0x3C00}, 2);
+                    memset(unit + 64, nibble * 0x11, 512);
+                }
+                struct activations x = activations_make(ROWS, COLS, false, &state);
+                for (int c = 0; c < ROWS * COLS; c++) x.f[c] = (float)sign * 2039;
+                prepare(k[i], &made, &x, ROWS);
+                float out[32 * 16];
+                for (uint32_t rows = 1; rows <= ROWS; rows += 8) {
+                    k[i]->matmul(&made.matrix, 0, 1, &x, rows, out, 16);
+                    for (uint32_t r = 0; r < rows * 16; r++)
+                        cr_assert_float_eq(out[r], sign * (nibble - 8) * 2039.0 * COLS, 1, "%s: %g",
+                                           k[i]->name, out[r]);
+                }
+            }
+}
+
+Test(kernels, wide_rows_hold_twelve_bits_and_their_sums) {
+    const struct cpu_kernels *k[4];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n; i++) {
+        if (k[i]->widen == NULL) continue;
+        enum { ROWS = 18, WIDTH = 800 }; /* the last slice has 32 columns */
+        uint64_t state = 11;
+        struct activations x = activations_make(ROWS, WIDTH, false, &state);
+        memset(x.f + WIDTH, 0, WIDTH * sizeof(float));
+        for (uint32_t r = 0; r < ROWS; r++) k[i]->widen(&x, r);
+        for (uint32_t r = 0; r < ROWS; r++)
+            for (uint32_t c = 0; c < WIDTH; c++) {
+                double step = wide_scale(&x, r, c), f = x.f[r * WIDTH + c];
+                cr_assert_leq(fabs(f - step * wide_integer(&x, r, c)), 0.501 * step);
+                int32_t sum = 0, sum16 = 0;
+                for (uint32_t j = c / 32 * 32; j < c / 32 * 32 + 32; j++) {
+                    sum += wide_integer(&x, r, j);
+                    if (j / 16 == c / 16) sum16 += wide_integer(&x, r, j);
+                }
+                const float *total = x.wide.total + (r / 16 * 25 + c / 32) * 48 + r % 16;
+                cr_assert_eq(total[0], (float)sum);
+                cr_assert_eq(total[16 + 16 * (c / 16 % 2)], (float)sum16);
+            }
+    }
+}
+
 Test(kernels, the_second_plane_holds_what_the_first_left_over) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 11;
@@ -190,8 +256,9 @@ Test(kernels, the_second_plane_holds_what_the_first_left_over) {
         for (uint32_t r = 0; r < 3; r++) k[i]->quantise(&x, r, 128);
         for (uint32_t r = 0; r < 3; r++)
             for (uint32_t c = 0; c < 128; c++) {
-                double coarse = activation(&x, true, 2 * r, c);
-                double both = coarse + activation(&x, true, 2 * r + 1, c), f = x.f[r * 128 + c];
+                double coarse = activation(&x, INPUT_INT8, 2 * r, c);
+                double both = coarse + activation(&x, INPUT_INT8, 2 * r + 1, c),
+                       f = x.f[r * 128 + c];
                 double step = x.scale[2 * r * 4 + c / 32];
                 cr_assert_leq(fabs(f - coarse), 0.501 * step);
                 cr_assert_leq(fabs(f - both), 0.501 * step / 254 + 1e-6 * fabs(f));
@@ -204,7 +271,7 @@ Test(kernels, the_second_plane_holds_what_the_first_left_over) {
 }
 
 Test(kernels, quantise_survives_a_row_of_zeros) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 1;
@@ -217,7 +284,7 @@ Test(kernels, quantise_survives_a_row_of_zeros) {
 }
 
 Test(kernels, rms_norm_and_silu_match_their_formulas) {
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++) {
         enum { WIDTH = 43, STRIDE = 64 };
@@ -326,7 +393,7 @@ Test(kernels, attend_matches_float64_on_poisoned_pages) {
                           lengths[] = {1, 15, 16, 17, 100, POSITIONS};
     static const double tolerance[] = {
         [CONFIG_KV_F16] = 2e-3, [CONFIG_KV_F32] = 2e-6, [CONFIG_KV_Q8_0] = 2e-2};
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (size_t i = 0; i < n; i++)
         for (uint32_t type = CONFIG_KV_F16; type <= CONFIG_KV_Q8_0; type++)
@@ -338,7 +405,7 @@ Test(kernels, attend_matches_float64_on_poisoned_pages) {
 
 Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
     /* Through the matmul of an F16 matrix with one column: every finite half is reproduced. */
-    const struct cpu_kernels *k[5];
+    const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
     for (uint32_t first = 0; first < 65536; first += 16) {
         uint8_t *panel = take(32 * 32);

@@ -1,0 +1,345 @@
+#include <immintrin.h>
+
+#include "cpu/kernels.h"
+#include "cpu/scales_amx.h"
+#include "cpu/tiles.h"
+
+/* Products of 4-bit values u with activations n of 12 bits (INPUT_INT12), on tiles for some rows
+ * and on vectors for one or two: the same bits either way. The columns are taken in slices of 256,
+ * for which n has one scale s_x, and in steps of 32 or 16, for which u has one scale s_w:
+ *
+ *   isum = sum of (u - zero) * n (exact, int32)   part = fma(s_w, isum, part), from zero
+ *   where the format has a min                    part = fma(m_w, sum of n, part)
+ *   after a slice                                 acc = fma(s_x, part, acc)
+ *
+ * n = 16 * upper + lower, both int8. A tile multiplies 64 bytes of a row as fast as 32: the upper
+ * parts of a step's columns with 16 * w and the lower ones with w, so that four bits more cost
+ * tiles nothing. One scale for 256 columns saves a third of what vectors do with a tile's sums;
+ * twelve bits make up for it: what they round is a third of what eight bits by blocks of 32 do,
+ * where the largest activation of 256 is not above 40 times its neighbours. */
+
+enum {
+    SLICE_COLUMNS = SLICE_BLOCKS * PACK_BLOCK,
+    TILE_ROWS = 16, /* activation rows of a tile at most */
+    TILE_BYTES = 1024,
+    BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
+    FETCH_BYTES = 1536,    /* ahead of the stream of weights */
+    TWINS_MAX = 2,         /* rows that vectors take */
+    TOTALS = 3 * TILE_ROWS /* floats of a block, see struct wide_rows */
+};
+
+#define ALWAYS static inline __attribute__((always_inline))
+/* The compiler does not see how often a loop over `i` runs, and leaves it small. */
+#define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
+
+ALWAYS uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
+    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
+}
+
+/* The values of a block of a panel. */
+ALWAYS const uint8_t *block_values(const struct pack_format *format, const uint8_t *panel,
+                                   uint32_t block) {
+    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
+    const uint8_t *unit = panel + (size_t)(block / (mask + 1)) * format->unit_bytes;
+    return unit + format->values_offset + (size_t)(block & mask) * BLOCK_BYTES;
+}
+
+/* Rows of 12 bits from `row` and block `block` on. */
+ALWAYS struct wide_rows rows_at(const struct activations *x, uint32_t row, uint32_t block) {
+    const size_t stride = x->stride, slices = (stride + SLICE_COLUMNS - 1) / SLICE_COLUMNS;
+    const size_t group = row / TILE_ROWS, in_group = row % TILE_ROWS;
+    return (struct wide_rows){
+        .q = x->wide.q + row * 2 * stride + block * 64,
+        .scale = x->wide.scale + (group * slices + block / SLICE_BLOCKS) * TILE_ROWS + in_group,
+        .total = x->wide.total + (group * (stride / PACK_BLOCK) + block) * TOTALS + in_group};
+}
+
+/* --- one or two rows, on vectors ------------------------------------------------------------ */
+
+/* What is known of the weights when code is made; `steps` of a block: 1 or 2. */
+struct shape {
+    uint32_t steps;
+    bool has_min;
+};
+
+ALWAYS __m512i four_columns(const int8_t *q) {
+    int32_t four;
+    __builtin_memcpy(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* Adds a block of one panel to the parts of `rows` rows; `at` is its number in the slice. */
+ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
+                       const struct panel_scales *scales, uint32_t at, const struct wide_rows *x,
+                       uint32_t stride, size_t rows, __m512 *part) {
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i upper[2][TWINS_MAX], lower[2][TWINS_MAX];
+#pragma GCC unroll 2
+    for (size_t t = 0; t < rows; t++)
+        upper[0][t] = upper[1][t] = lower[0][t] = lower[1][t] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+        if (shape.steps > 1) KEEP_ROLLED(v);
+        const __m512i both = _mm512_load_si512(values + 64 * v);
+        const __m512i w[2] = {_mm512_and_si512(both, low),
+                              _mm512_and_si512(_mm512_srli_epi16(both, 4), low)};
+#pragma GCC unroll 2
+        for (size_t half = 0; half < 2; half++) {
+            const size_t step = half * (shape.steps - 1);
+#pragma GCC unroll 2
+            for (size_t t = 0; t < rows; t++) {
+                const int8_t *q = x->q + t * 2 * stride + 32 * half + 4 * v;
+                upper[step][t] = _mm512_dpbusd_epi32(upper[step][t], w[half], four_columns(q));
+                lower[step][t] = _mm512_dpbusd_epi32(lower[step][t], w[half], four_columns(q + 16));
+            }
+        }
+    }
+#pragma GCC unroll 2
+    for (size_t step = 0; step < shape.steps; step++) {
+        const __m512 scale = _mm512_load_ps(scales->scale[at * shape.steps + step]);
+        const __m512 min = _mm512_load_ps(scales->min[at * shape.steps + step]);
+#pragma GCC unroll 2
+        for (size_t t = 0; t < rows; t++) {
+            __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(upper[step][t], 4), lower[step][t]);
+            __m512 isum = _mm512_cvtepi32_ps(sum); /* below 2^24, before and after */
+            __m512 total = _mm512_set1_ps(x->total[(shape.steps - 1 + step) * TILE_ROWS + t]);
+            if (!shape.has_min || shape.steps > 1) isum = _mm512_fnmadd_ps(zero, total, isum);
+            part[t] = _mm512_fmadd_ps(scale, isum, part[t]);
+            if (shape.has_min) part[t] = _mm512_fmadd_ps(min, total, part[t]);
+        }
+    }
+}
+
+/* One or two panels, so that two streams of weights come in; `panels` and `rows` are constants. */
+ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, const uint8_t *panel,
+                      size_t panels, const struct activations *x, size_t rows, float *out,
+                      uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    const uint32_t n_blocks = weights->cols / PACK_BLOCK;
+    const __m512 zero = _mm512_set1_ps(format->zero);
+    struct panel_scales scales[2];
+    __m512 acc[2][TWINS_MAX], part[2][TWINS_MAX];
+#pragma GCC unroll 2
+    for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
+        for (size_t t = 0; t < rows; t++) acc[p][t] = _mm512_setzero_ps();
+    for (uint32_t first = 0; first < n_blocks; first += SLICE_BLOCKS) {
+        const uint32_t blocks = slice_blocks(n_blocks, first);
+        struct wide_rows in = rows_at(x, 0, first);
+#pragma GCC unroll 2
+        for (size_t p = 0; p < panels; p++) {
+            panel_scales_fill(&scales[p], format, panel + p * weights->panel_bytes, first, blocks);
+#pragma GCC unroll 2
+            for (size_t t = 0; t < rows; t++) part[p][t] = _mm512_setzero_ps();
+        }
+        for (uint32_t b = 0; b < blocks; b++, in.q += 64, in.total += TOTALS)
+#pragma GCC unroll 2
+            for (size_t p = 0; p < panels; p++) {
+                const uint8_t *values =
+                    block_values(format, panel + p * weights->panel_bytes, first + b);
+#pragma GCC unroll 5
+                for (int line = 0; line <= BLOCK_BYTES; line += 64)
+                    __builtin_prefetch(values + FETCH_BYTES + line);
+                twin_block(shape, zero, values, &scales[p], b, &in, x->stride, rows, part[p]);
+            }
+#pragma GCC unroll 2
+        for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
+            for (size_t t = 0; t < rows; t++)
+                acc[p][t] = _mm512_fmadd_ps(part[p][t], _mm512_set1_ps(in.scale[t]), acc[p][t]);
+    }
+#pragma GCC unroll 2
+    for (size_t p = 0; p < panels; p++)
+#pragma GCC unroll 2
+        for (size_t t = 0; t < rows; t++)
+            _mm512_storeu_ps(out + t * out_stride + p * PACK_ROWS, acc[p][t]);
+}
+
+/* One row with two panels at a time, or two rows with one: one row with a panel that is left alone
+ * has a second beside it that nobody asked for, in the memory that tiles use as well. */
+ALWAYS void twin_panels(struct shape shape, const struct packed_matrix *weights,
+                        const uint8_t *panel, uint32_t n_panels, const struct activations *x,
+                        uint32_t n_rows, float *out, uint32_t out_stride) {
+    const size_t bytes = weights->panel_bytes;
+    const bool rare = shape.steps > 1; /* less code */
+    for (; !rare && n_rows == 1 && n_panels > 1;
+         n_panels -= 2, panel += 2 * bytes, out += 2 * PACK_ROWS)
+        twin_rows(shape, weights, panel, 2, x, 1, out, out_stride);
+    for (; n_panels > 0; n_panels--, panel += bytes, out += PACK_ROWS)
+        twin_rows(shape, weights, panel, 1, x, 2, out, out_stride);
+}
+
+/* --- more rows, on tiles -------------------------------------------------------------------- */
+
+/* A slice of a panel, ready for tiles. */
+struct slice {
+    struct panel_scales scales;
+    uint32_t steps;
+    uint32_t columns; /* of a step: 32 or 16 */
+    bool has_min;
+    /* The B tiles (columns / 2, 64) of the steps follow each other. For each 16 columns, in fours:
+     * (16, 4) of 16 * w, then of w. Zero is subtracted where there is one: int8; else uint8. */
+    _Alignas(64) uint8_t tiles[SLICE_BLOCKS][TILE_BYTES];
+};
+
+static void slice_expand(int8_t zero, const uint8_t *values, uint8_t *tile) {
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xF0);
+    const __m512i zeros = _mm512_set1_epi8(zero);
+    for (int v = 0; v < 4; v++, tile += 64) {
+        const __m512i both = _mm512_load_si512(values + 64 * v);
+        for (int half = 0; half < 2; half++) {
+            __m512i w = _mm512_srl_epi16(both, _mm_cvtsi32_si128(4 * half));
+            w = _mm512_sub_epi8(_mm512_and_si512(w, low), zeros);
+            _mm512_store_si512(tile + 512 * half, _mm512_and_si512(_mm512_slli_epi16(w, 4), high));
+            _mm512_store_si512(tile + 512 * half + 256, w);
+        }
+    }
+}
+
+/* Blocks from `first` on. The slice to come next begins `ahead` bytes behind this one. */
+static void slice_fill(struct slice *slice, const struct pack_format *format, const uint8_t *panel,
+                       uint32_t first, uint32_t blocks, ptrdiff_t ahead) {
+    slice->columns = format->sub;
+    slice->steps = blocks * PACK_BLOCK / format->sub;
+    slice->has_min = format->has_min;
+    panel_scales_fill(&slice->scales, format, panel, first, blocks);
+    for (uint32_t b = 0; b < blocks; b++) {
+        const uint8_t *values = block_values(format, panel, first + b);
+        for (ptrdiff_t line = ahead; line <= ahead + BLOCK_BYTES; line += 64)
+            __builtin_prefetch(values + line);
+        slice_expand(format->zero, values, slice->tiles[b]);
+    }
+}
+
+/* What of a group of rows is multiplied with a slice. */
+struct group {
+    struct wide_rows x; /* from the slice's first column on */
+    uint32_t stride;    /* of the activations, columns */
+};
+
+/* The sums of step s: (rows, 16). */
+ALWAYS void step_multiply(const struct slice *slice, const struct group *group, uint32_t s,
+                          bool has_min, int32_t *sums) {
+    TILE_ZERO(0);
+    TILE_LOAD(4, group->x.q + s * 2 * slice->columns, 2 * group->stride);
+    TILE_LOAD(6, slice->tiles[0] + (size_t)s * 32 * slice->columns, 64);
+    if (has_min)
+        TILE_INT8_UINT8(0, 4, 6);
+    else
+        TILE_INT8(0, 4, 6);
+    TILE_STORE(0, sums, 64);
+}
+
+/* Adds the C tile that was stored in `sums` to the rows' parts. */
+ALWAYS void step_add(const struct slice *slice, const struct group *group, uint32_t s, size_t rows,
+                     bool has_min, const int32_t *sums, __m512 *part) {
+    const __m512 scale = _mm512_load_ps(slice->scales.scale[s]);
+    const __m512 min = _mm512_load_ps(slice->scales.min[s]);
+    const bool halves = slice->columns == 16;
+    const float *total =
+        group->x.total + (halves ? s / 2 * TOTALS + (1 + s % 2) * TILE_ROWS : s * TOTALS);
+#pragma GCC unroll 16
+    for (size_t t = 0; t < TILE_ROWS; t++) {
+        if (t == TILE_ROWS / 2 && rows == t) return;
+        __m512 isum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * t));
+        part[t] = _mm512_fmadd_ps(scale, isum, part[t]);
+        if (has_min) part[t] = _mm512_fmadd_ps(min, _mm512_set1_ps(total[t]), part[t]);
+    }
+}
+
+/* All steps of a slice for `rows` rows, 8 or 16; out rows are `stride` floats apart. While the
+ * vector units take one C tile apart, the tile unit fills the other. */
+ALWAYS void group_multiply(const struct slice *slice, const struct group *group, size_t rows,
+                           bool has_min, bool first, float *out, uint32_t stride) {
+    _Alignas(64) int32_t sums[2][TILE_ROWS * PACK_ROWS];
+    __m512 part[TILE_ROWS];
+#pragma GCC unroll 16
+    for (size_t t = 0; t < TILE_ROWS; t++) part[t] = _mm512_setzero_ps();
+    step_multiply(slice, group, 0, has_min, sums[0]);
+    for (uint32_t s = 0; s < slice->steps; s++) {
+        if (s + 1 < slice->steps) step_multiply(slice, group, s + 1, has_min, sums[(s + 1) % 2]);
+        step_add(slice, group, s, rows, has_min, sums[s % 2], part);
+    }
+    const __mmask16 before = first ? 0 : 0xFFFF; /* slices */
+    _Alignas(64) float parts[TILE_ROWS][PACK_ROWS];
+#pragma GCC unroll 16
+    for (size_t t = 0; t < TILE_ROWS; t++) _mm512_store_ps(parts[t], part[t]);
+    for (size_t t = 0; t < rows; t++, out += stride) {
+        __m512 acc = _mm512_maskz_loadu_ps(before, out);
+        acc = _mm512_fmadd_ps(_mm512_load_ps(parts[t]), _mm512_set1_ps(group->x.scale[t]), acc);
+        _mm512_storeu_ps(out, acc);
+    }
+}
+
+/* A slice, whose first block is `at`, with all rows, `rows` of them at a time. */
+static void slice_multiply(const struct slice *slice, uint32_t at, const struct activations *x,
+                           size_t rows, uint32_t n_rows, float *out, uint32_t out_stride) {
+    struct group group = {.stride = x->stride};
+    for (uint32_t row = 0; row < n_rows; row += (uint32_t)rows, out += rows * out_stride) {
+        group.x = rows_at(x, row, at);
+        if (slice->has_min)
+            group_multiply(slice, &group, rows, true, at == 0, out, out_stride);
+        else
+            group_multiply(slice, &group, rows, false, at == 0, out, out_stride);
+    }
+}
+
+static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *panel,
+                           uint32_t n_panels, const struct activations *x, uint32_t n_rows,
+                           float *out, uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    const uint32_t n_blocks = weights->cols / PACK_BLOCK;
+    const ptrdiff_t bytes = (ptrdiff_t)weights->panel_bytes;
+    const ptrdiff_t next = SLICE_COLUMNS / format->unit_columns * format->unit_bytes;
+    struct slice slice;
+    const size_t rows = n_rows <= TILE_ROWS / 2 ? TILE_ROWS / 2 : TILE_ROWS;
+    tiles_configure((uint32_t)rows, 2 * format->sub, format->sub / 2);
+    for (uint32_t at = 0; at < n_blocks; at += SLICE_BLOCKS)
+        for (ptrdiff_t p = 0; p < n_panels; p++) { /* the rows' columns of the slice stay near */
+            slice_fill(&slice, format, panel + p * bytes, at, slice_blocks(n_blocks, at),
+                       p + 1 < n_panels ? bytes : next - p * bytes);
+            slice_multiply(&slice, at, x, rows, n_rows, out + p * PACK_ROWS, out_stride);
+        }
+    TILES_RELEASE();
+}
+
+void int12_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
+                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
+    const struct pack_format *format = pack_format(weights->kind);
+    const uint8_t *data = weights->panels + panel * weights->panel_bytes;
+    if (n_rows > TWINS_MAX)
+        tiles_multiply(weights, data, n_panels, x, n_rows, out, out_stride);
+    else if (format->sub == 16)
+        twin_panels((struct shape){2, true}, weights, data, n_panels, x, n_rows, out, out_stride);
+    else if (format->has_min)
+        twin_panels((struct shape){1, true}, weights, data, n_panels, x, n_rows, out, out_stride);
+    else
+        twin_panels((struct shape){1, false}, weights, data, n_panels, x, n_rows, out, out_stride);
+}
+
+/* Steps of max|f| / 2039 over 256 columns, so that the upper parts are -127 to 127 and the lower
+ * ones -8 to 7. */
+void int12_quantise(const struct activations *x, uint32_t row) {
+    const float *f = x->f + (size_t)row * x->stride;
+    for (uint32_t at = 0; at < x->stride; at += 256) {
+        const uint32_t columns = x->stride - at < 256 ? x->stride - at : 256;
+        struct wide_rows to = rows_at(x, row, at / PACK_BLOCK);
+        __m512 most = _mm512_setzero_ps();
+        for (uint32_t i = 0; i < columns; i += 16)
+            most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(f + at + i)));
+        const float largest = _mm512_reduce_max_ps(most);
+        const __m512 factor = _mm512_set1_ps(largest > 0 ? 2039.0f / largest : 0);
+        *to.scale = largest / 2039.0f;
+        for (uint32_t i = 0; i < columns; i += 16, to.q += 32) {
+            __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(f + at + i), factor));
+            __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(8)), 4);
+            __m512i lower = _mm512_sub_epi32(n, _mm512_slli_epi32(upper, 4));
+            _mm_storeu_si128((__m128i *)to.q, _mm512_cvtsepi32_epi8(upper));
+            _mm_storeu_si128((__m128i *)(to.q + 16), _mm512_cvtsepi32_epi8(lower));
+            float *total = to.total + i / PACK_BLOCK * TOTALS;
+            float sum = (float)_mm512_reduce_add_epi32(n);
+            total[(1 + i / 16 % 2) * TILE_ROWS] = sum;
+            total[0] = i / 16 % 2 == 0 ? sum : total[0] + sum;
+        }
+    }
+}
