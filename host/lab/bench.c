@@ -57,19 +57,22 @@ static uint32_t phases_now(const struct bench *bench, struct backend_phase *now)
     return backend->ops->phases == NULL ? 0 : backend->ops->phases(backend, now);
 }
 
-/* As feed_tokens, from an empty sequence; what it took goes to the profile. */
-static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
-                      struct profile *profile, struct fault *fault) {
-    struct backend_phase before[BACKEND_PHASES_MAX] = {0}, after[BACKEND_PHASES_MAX];
-    feed_begin(&bench->session);
-    phases_now(bench, before);
-    if (!feed_tokens(&bench->session, count, one_by_one, tokens_per_s, fault)) return false;
+/* Adds the time since `before` to the profile. */
+static void profile_add(struct profile *profile, const struct bench *bench,
+                        const struct backend_phase *before) {
+    struct backend_phase after[BACKEND_PHASES_MAX];
     profile->n_phases = phases_now(bench, after);
     for (uint32_t i = 0; i < profile->n_phases; i++) {
         profile->phase[i].name = after[i].name;
         profile->phase[i].ns += after[i].ns - before[i].ns;
     }
-    return true;
+}
+
+/* As feed_tokens, from an empty sequence. */
+static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
+                      struct fault *fault) {
+    feed_begin(&bench->session);
+    return feed_tokens(&bench->session, count, one_by_one, tokens_per_s, fault);
 }
 
 /* The bytes per second that figures are compared with, measured or told; 0: not known. */
@@ -90,8 +93,7 @@ static double peak_rate(struct bench *bench) {
 static bool decode_measure(struct bench *bench, double *tokens_per_s, struct fault *fault) {
     const struct config *config = &bench->session.config;
     if (config->batch == 1 && config->depth == 0)
-        return feed_anew(bench, bench->decode_tokens, true, tokens_per_s, &bench->decode_profile,
-                         fault);
+        return feed_anew(bench, bench->decode_tokens, true, tokens_per_s, fault);
     return batch_decode(&bench->session, config->batch, config->depth, bench->decode_tokens,
                         tokens_per_s, fault);
 }
@@ -106,10 +108,14 @@ static bool measure(struct bench *bench, struct fault *fault) {
         progress_tell(&progress, i, bench->rounds);
         f->read_bytes_per_s = read_rate(bench);
         f->peak_ops_per_s = peak_rate(bench);
-        if (!decode_measure(bench, &f->decode_tokens_per_s, fault) ||
-            !feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s,
-                       &bench->prompt_profile, fault))
+        struct backend_phase before[BACKEND_PHASES_MAX] = {0};
+        phases_now(bench, before);
+        if (!decode_measure(bench, &f->decode_tokens_per_s, fault)) return false;
+        profile_add(&bench->decode_profile, bench, before);
+        phases_now(bench, before);
+        if (!feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s, fault))
             return false;
+        profile_add(&bench->prompt_profile, bench, before);
     }
     progress_end(&progress);
     return true;
