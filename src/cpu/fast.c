@@ -24,7 +24,8 @@ static struct fast_widths fast_widths_of(const struct model_geometry *geo,
     w.block_heads = w.group < ATTEND_QUERIES ? w.group : ATTEND_QUERIES;
     w.block_rows = ATTEND_QUERIES / w.block_heads;
     w.group_blocks = (w.group + w.block_heads - 1) / w.block_heads;
-    w.scores = ATTEND_QUERIES * (uint32_t)round_up(limits->ctx, 16);
+    w.head_pad = (uint32_t)round_up(geo->head_dim, 32);
+    w.parts = FAST_SHARED * geo->n_heads * ((limits->ctx + ATTEND_CHUNK - 1) / ATTEND_CHUNK);
     w.rows = (uint32_t)round_up(limits->rows_max, 16);
     w.logits = (uint32_t)round_up(limits->logits_max, 16);
     return w;
@@ -122,7 +123,10 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     f->logits = fast_take_floats(arena, (size_t)logits * w->vocab_pad);
     if (f->limits.mapped)
         f->panels = fast_take(arena, (size_t)threads * FAST_GROUP, f->panel_bytes);
-    f->scores = fast_take_floats(arena, (size_t)threads * w->scores);
+    f->attend_scratch = fast_take_floats(arena, (size_t)threads * ATTEND_SCRATCH);
+    f->attended = fast_take_floats(arena, (size_t)threads * ATTEND_QUERIES * w->head_pad);
+    f->part = fast_take(arena, w->parts, sizeof *f->part);
+    f->part_values = fast_take_floats(arena, (size_t)w->parts * w->head_pad);
     f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * FAST_GROUP * PACK_ROWS);
     if (!f->limits.taps) return;
     f->tapped.out = fast_take_floats(arena, (size_t)rows * w->dim_pad);

@@ -12,7 +12,10 @@
 #include "model/model.h"
 #include "model/pack.h"
 
-enum { FAST_GROUP = 8 }; /* panels that share what a cache holds of the rows */
+enum {
+    FAST_GROUP = 8, /* panels that share what a cache holds of the rows */
+    FAST_SHARED = 4 /* sequences of full length whose attention can be shared out by chunks */
+};
 
 struct fast_layer {
     struct packed_matrix q, k, v, attn_out, gate, up, down;
@@ -29,7 +32,8 @@ struct fast_widths {
     uint32_t block_heads;  /* query heads of an attend job: at most ATTEND_QUERIES */
     uint32_t block_rows;   /* and rows: what fits of ATTEND_QUERIES */
     uint32_t group_blocks; /* attend jobs of a KV head and its rows */
-    uint32_t scores;       /* of an attend job */
+    uint32_t head_pad;     /* head_dim, multiple of 32 */
+    uint32_t parts;        /* of attention that few long sequences are shared out in */
     uint32_t rows, logits; /* of the batch at most, padded to 16 */
 };
 
@@ -37,7 +41,7 @@ struct fast_widths {
 struct fast_tapped {
     float *out;          /* (rows_max, dim_pad): attn_out and ffn_out before the residual */
     float *gate, *up;    /* (rows_max, ffn_pad) */
-    float *attn_weights; /* (n_heads, rows_max, scores) */
+    float *attn_weights; /* (n_heads, rows_max, ctx up to a multiple of 256) */
     float *compact;      /* a tensor without its padding, largest of all */
 };
 
@@ -50,6 +54,7 @@ struct fast_step {
     uint64_t since_ns;                      /* when this phase began */
     uint64_t waited_ns;                     /* what the team had waited by then */
     bool rope_fused;                        /* with attention: no row sees another */
+    uint32_t chunks;                        /* of positions that are items of their own; or 1 */
     uint32_t n_blocks;                      /* of rows that attend together */
     uint16_t block_row[BATCH_ROWS_MAX + 1]; /* where each begins; the last ends at n_rows */
     uint32_t n_logits;
@@ -82,7 +87,10 @@ struct fast {
     struct activations last;    /* (logits_max, dim_pad) input of the head */
     float *rope_cos, *rope_sin; /* (rope_dim / 2) */
     float *logits;              /* (logits_max, vocab_pad) */
-    float *scores;              /* (threads, width.scores) */
+    float *attend_scratch;      /* (threads, ATTEND_SCRATCH) */
+    float *attended;            /* (threads, ATTEND_QUERIES, head_pad) */
+    struct attend_sum *part;    /* (width.parts): of (rows, heads, step.chunks) */
+    float *part_values;         /* (width.parts, head_pad) */
     uint8_t *panels;    /* (threads, FAST_GROUP, panel_bytes) of a mapped file, just packed */
     size_t panel_bytes; /* of the widest matrix */
     uint64_t weight_bytes;

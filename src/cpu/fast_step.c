@@ -180,37 +180,85 @@ static float *step_weights_out(const struct fast *f, uint32_t row, uint32_t head
     return f->tapped.attn_weights + ((size_t)head * batch->n_rows + row) * width;
 }
 
-/* Items: (block of rows, KV head, block of its query heads). */
+/* Where the attention of a query head to one of step.chunks chunks is kept. */
+static struct attend_sum *step_part(const struct fast *f, uint32_t row, uint32_t head,
+                                    uint32_t chunk) {
+    return f->part + ((size_t)row * f->model->geo.n_heads + head) * f->step.chunks + chunk;
+}
+
+/* The attention of a query head to all positions is known. */
+static void step_attended(const struct fast *f, uint32_t row, uint32_t head,
+                          const struct attend_sum *sum) {
+    const uint32_t head_dim = f->model->geo.head_dim;
+    float *out = f->attn.f + (size_t)row * f->width.q_pad + head * head_dim;
+    f->kernels->attend_end(sum, head_dim, out);
+    float *weights = step_weights_out(f, row, head);
+    if (weights == NULL) return;
+    for (uint32_t p = 0; p <= f->step.batch->row[row].position; p++) weights[p] /= sum->total;
+}
+
+/* The query heads of an attend item. */
+struct heads {
+    uint32_t first, end;
+};
+
+static struct heads step_heads(const struct fast *f, uint32_t kv_head, uint32_t group_block) {
+    const struct fast_widths *w = &f->width;
+    struct heads heads = {.first = kv_head * w->group + group_block * w->block_heads,
+                          .end = (kv_head + 1) * w->group};
+    if (heads.end > heads.first + w->block_heads) heads.end = heads.first + w->block_heads;
+    return heads;
+}
+
+/* Items: (block of rows, KV head, block of its query heads, chunk of positions). */
 static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
     const struct model_geometry *geo = &f->model->geo;
     const struct fast_widths *w = &f->width;
-    uint32_t group_block = item % w->group_blocks, block = item / w->group_blocks / geo->n_kv_heads;
+    const uint32_t chunk = item % f->step.chunks, rest = item / f->step.chunks;
+    const uint32_t block = rest / w->group_blocks / geo->n_kv_heads;
+    const bool whole = f->step.chunks == 1;
+    struct attend_sum sum[ATTEND_QUERIES];
     struct attend_job job = {
         .kv = &f->kv,
         .layer = f->kv_pages + f->step.layer * f->kv.layer_bytes,
         .pages = f->step.batch->row[f->step.block_row[block]].pages,
-        .kv_head = item / w->group_blocks % geo->n_kv_heads,
+        .kv_head = rest / w->group_blocks % geo->n_kv_heads,
+        .from = chunk * ATTEND_CHUNK,
+        .to = whole ? UINT32_MAX : (chunk + 1) * ATTEND_CHUNK,
         .scale = 1.0f / sqrtf((float)geo->head_dim),
-        .scores = f->scores + (size_t)member * w->scores,
+        .scratch = f->attend_scratch + (size_t)member * ATTEND_SCRATCH,
     };
-    uint32_t first = job.kv_head * w->group + group_block * w->block_heads;
-    uint32_t end = (job.kv_head + 1) * w->group;
-    if (end > first + w->block_heads) end = first + w->block_heads;
-    for (uint32_t row = f->step.block_row[block]; row < f->step.block_row[block + 1]; row++)
-        for (uint32_t head = first; head < end; head++) {
-            size_t at = (size_t)row * w->q_pad + head * geo->head_dim;
-            job.query[job.n_queries++] =
-                (struct attend_query){.query = f->q + at,
-                                      .out = f->attn.f + at,
-                                      .n_kv = f->step.batch->row[row].position + 1,
-                                      .weights_out = step_weights_out(f, row, head)};
+    const struct heads heads = step_heads(f, job.kv_head, rest % w->group_blocks);
+    const uint32_t row = f->step.block_row[block], row_end = f->step.block_row[block + 1];
+    for (uint32_t r = row; r < row_end; r++)
+        for (uint32_t head = heads.first; head < heads.end; head++) {
+            struct attend_query *query = &job.query[job.n_queries];
+            query->query = f->q + (size_t)r * w->q_pad + head * geo->head_dim;
+            query->n_kv = f->step.batch->row[r].position + 1;
+            query->weights_out = step_weights_out(f, r, head);
+            query->sum = whole ? &sum[job.n_queries] : step_part(f, r, head, chunk);
+            size_t at = whole ? (size_t)member * ATTEND_QUERIES + job.n_queries
+                              : (size_t)(query->sum - f->part);
+            *query->sum = (struct attend_sum){.values = (whole ? f->attended : f->part_values) +
+                                                        at * w->head_pad};
+            job.n_queries++;
         }
     if (f->step.rope_fused) step_rope(f, block, job.kv_head);
     f->kernels->attend(&job);
+    uint32_t n = heads.end - heads.first;
+    for (uint32_t q = 0; whole && q < job.n_queries; q++)
+        step_attended(f, row + q / n, heads.first + q % n, &sum[q]);
 }
 
 static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
+    const struct model_geometry *geo = &f->model->geo;
+    for (uint32_t head = 0; f->step.chunks > 1 && head < geo->n_heads; head++) {
+        struct attend_sum *sum = step_part(f, row, head, 0);
+        for (uint32_t chunk = 1; chunk < f->step.chunks; chunk++)
+            f->kernels->attend_merge(sum, sum + chunk, geo->head_dim);
+        step_attended(f, row, head, sum);
+    }
     step_prepare(f, &f->attn, row, f->width.q, step_form(f, &f->layer[f->step.layer].attn_out));
 }
 
@@ -375,7 +423,7 @@ static uint32_t step_items(struct fast *f) {
     case ITEM_ROW_KV_HEAD:
         return n_rows * geo->n_kv_heads;
     case ITEM_ATTEND:
-        return f->step.n_blocks * geo->n_kv_heads * f->width.group_blocks;
+        return f->step.n_blocks * geo->n_kv_heads * f->width.group_blocks * f->step.chunks;
     case ITEM_PANEL:
         return step_panels(f);
     case ITEM_LOGITS_ROW:
@@ -444,6 +492,24 @@ static void step_block_rows(struct fast *f, const struct batch *batch) {
     step->block_row[step->n_blocks] = (uint16_t)batch->n_rows;
 }
 
+/* Attention of few sequences is shared out by chunks of their positions, too: they are long, and
+ * there are not enough KV heads to keep all threads busy to the end. Rows do not wait for each
+ * other's chunks then; but all of them do for this step's keys. */
+static void step_chunks(struct fast *f, const struct batch *batch) {
+    const struct model_geometry *geo = &f->model->geo;
+    const uint32_t enough = f->limits.threads * STEP_CLAIMS;
+    uint32_t longest = 0;
+    for (uint32_t row = 0; row < batch->n_rows; row++)
+        if (batch->row[row].position >= longest) longest = batch->row[row].position + 1;
+    const uint32_t chunks = (longest + ATTEND_CHUNK - 1) / ATTEND_CHUNK;
+    f->step.chunks = 1;
+    if (chunks == 1 || f->step.n_blocks < batch->n_rows || f->backend.tap != NULL) return;
+    if (batch->n_rows * geo->n_kv_heads * f->width.group_blocks >= enough) return;
+    if ((uint64_t)batch->n_rows * geo->n_heads * chunks > f->width.parts) return;
+    f->step.chunks = chunks;
+    f->step.rope_fused = false;
+}
+
 void fast_step_begin(struct fast *f, const struct batch *batch) {
     wick_assert(f->step.batch == NULL);
     wick_assert(batch->n_rows > 0 && batch->n_rows <= f->limits.rows_max);
@@ -459,6 +525,7 @@ void fast_step_begin(struct fast *f, const struct batch *batch) {
     }
     wick_assert(f->step.n_logits <= f->limits.logits_max);
     step_block_rows(f, batch);
+    step_chunks(f, batch);
 }
 
 enum backend_status fast_step_advance(struct fast *f, uint64_t deadline_ns) {

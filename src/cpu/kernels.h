@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "cpu/kv_layout.h"
+#include "model/model.h"
 #include "model/pack.h"
 
 /* Rows of integers n = 16 * upper + lower of twelve bits, f ~ scale * n with 2039 steps from zero a
@@ -46,14 +47,25 @@ struct activations {
     bool fine; /* two planes a row */
 };
 
-enum { ATTEND_QUERIES = 8 }; /* that share a load of keys and values */
+enum {
+    ATTEND_QUERIES = 8, /* that share a load of keys and values */
+    ATTEND_CHUNK = 512, /* positions that a softmax is computed over; sums of chunks are merged */
+    ATTEND_SCORES = ATTEND_QUERIES * ATTEND_CHUNK,
+    ATTEND_SCRATCH = ATTEND_SCORES + ATTEND_QUERIES * MODEL_HEAD_DIM_MAX /* floats */
+};
+
+/* A query's attention to some positions, or, with total 0, to none. */
+struct attend_sum {
+    float max, total; /* of the scores; of exp(score - max) */
+    float *values; /* (head_dim up to a multiple of 32) with those weights; the caller's memory */
+};
 
 /* One query head of one row. */
 struct attend_query {
     const float *query; /* (head_dim), rotated */
-    float *out;         /* (head_dim) */
     uint32_t n_kv;      /* positions to attend to, own included; at least 1 */
-    float *weights_out; /* NULL, or (n_kv): the softmax, for taps */
+    struct attend_sum *sum;
+    float *weights_out; /* NULL, or (n_kv): exp(score - max), for taps */
 };
 
 /* Queries of one sequence and one KV head: heads of its group, and rows. */
@@ -62,10 +74,11 @@ struct attend_job {
     const uint8_t *layer;  /* this layer's pages */
     const uint32_t *pages; /* of the sequence */
     uint32_t kv_head;
+    uint32_t from, to; /* positions, `from` a multiple of ATTEND_CHUNK */
     uint32_t n_queries;
     struct attend_query query[ATTEND_QUERIES];
-    float scale;   /* 1 / sqrt(head_dim) */
-    float *scores; /* scratch (ceil(longest n_kv / 16), ATTEND_QUERIES, 16) */
+    float scale;    /* 1 / sqrt(head_dim) */
+    float *scratch; /* (ATTEND_SCRATCH) */
 };
 
 /* What weights are multiplied with: f, q, f rounded to bfloat16, or wide rows. */
@@ -93,8 +106,14 @@ struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, float *out);
     /* out[i] += x[i] for 16 lanes. */
     void (*add)(const float *x, float *out);
-    /* softmax(scale * q K^T) V over the pages, for each query. */
+    /* Adds the job's positions to each query's sum, whose values / total are then its
+     * softmax(scale * q K^T) V. */
     void (*attend)(const struct attend_job *job);
+    /* Adds a sum to one of the positions before it. Chunk for chunk this gives the bits of one job
+     * over all of them. */
+    void (*attend_merge)(struct attend_sum *into, const struct attend_sum *from, uint32_t head_dim);
+    /* out = values / total, (head_dim). */
+    void (*attend_end)(const struct attend_sum *sum, uint32_t head_dim, float *out);
     /* Reads `bytes` (a multiple of 256) as decoding reads weights, and returns a sum that depends
      * on all of them: the roofline that wick-lab bench measures against. */
     float (*read)(const uint8_t *data, size_t bytes);

@@ -7,6 +7,7 @@
 
 #define LANES_NAME "avx2"
 #define LANES_KERNELS cpu_kernels_avx2
+#define LANES_LONG static inline
 
 enum { LANES_TOKENS = 2, LANES_UNROLL = 8, LANES_QUERIES = 4, LANES_VALUES = 1 };
 

@@ -19,6 +19,8 @@
 
 #define LANES_NAME "sse2"
 #define LANES_KERNELS cpu_kernels_sse2
+/* How what is long is compiled: out of line, where lanes take four registers. */
+#define LANES_LONG static __attribute__((noinline))
 
 /* GCC would keep some of these out of line besides, for 10 KB of kernels. */
 #define LANE static inline __attribute__((always_inline))

@@ -19,6 +19,7 @@ static const struct tiny_shape shape_odd = {"llama", 2, 40, 44, 5, 5, 8, VOCAB, 
 static struct tiny_model tiny;
 static struct batch batch;
 static bool mapped; /* weights= of the next backend */
+static uint32_t context = CTX;
 
 static void fill(const struct model_tensor *t, uint64_t *state) {
     if (t->data == NULL || t->rows < 2) return;
@@ -46,8 +47,8 @@ static void model_make(const struct tiny_shape *shape, enum quant_type type) {
 static struct backend *backend_make(const char *isa, uint32_t threads, uint32_t kv_type) {
     struct fault fault;
     struct arena arena;
-    struct backend_limits limits = {.n_pages = PAGES,
-                                    .ctx = CTX,
+    struct backend_limits limits = {.n_pages = context > CTX ? context / 16 : PAGES,
+                                    .ctx = context,
                                     .rows_max = ROWS,
                                     .logits_max = ROWS,
                                     .threads = threads,
@@ -172,6 +173,38 @@ Test(fast, bits_do_not_depend_on_threads_chunk_or_neighbours) {
                 backend->ops->close(backend);
             }
         }
+    }
+}
+
+/* Attention to 1093 positions: chunks one after the other for many rows, shared out for few. */
+Test(fast, bits_do_not_depend_on_who_attends_to_which_chunk) {
+    enum { LONG = 1093, ALONE = 3 };
+    static const struct tiny_shape grouped = {"llama", 1, 32, 32, 4, 2, 8, VOCAB, false, false};
+    static const struct tiny_shape *const shapes[] = {&grouped, &shape_odd};
+    static uint32_t pages[LONG / 16 + 1];
+    context = 1104;
+    for (uint32_t p = 0; p < LONG / 16 + 1; p++) pages[p] = (p * 5 + 3) % (context / 16);
+    for (size_t i = 0; i < 2 * ISAS; i++) {
+        if (!have(isas[i / 2])) continue;
+        float got[3][VOCAB]; /* many rows, one thread, three threads */
+        model_make(shapes[i % 2], QUANT_F32);
+        for (uint32_t run = 0; run < 3; run++) {
+            struct backend *backend = backend_make(isas[i / 2], run == 2 ? 3 : 1, CONFIG_KV_F16);
+            for (uint32_t at = 0, n; at < LONG; at += n) {
+                uint32_t end = run > 0 && at < LONG - ALONE ? LONG - ALONE : LONG;
+                n = run > 0 && at >= LONG - ALONE ? 1 : end - at < ROWS ? end - at : ROWS;
+                batch.n_rows = n;
+                for (uint32_t r = 0; r < n; r++)
+                    batch.row[r] =
+                        (struct batch_row){token_at(at + r, 0), at + r, pages,
+                                           at + r + 1 == LONG ? ROW_LOGITS : ROW_NOTHING, 0};
+                step(backend);
+            }
+            memcpy(got[run], backend->ops->logits(backend, 0), sizeof got[run]);
+            backend->ops->close(backend);
+        }
+        cr_assert_arr_eq(got[1], got[0], sizeof got[0], "%s: alone", isas[i / 2]);
+        cr_assert_arr_eq(got[2], got[0], sizeof got[0], "%s: three threads", isas[i / 2]);
     }
 }
 
