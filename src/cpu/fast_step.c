@@ -373,10 +373,11 @@ static const struct fast_phase_info {
     [PHASE_HEAD] = {"head", phase_head, ITEM_PANEL},
 };
 
-/* The matrices of a phase that share its items. */
-static uint32_t step_matrices(const struct fast *f, const struct packed_matrix *matrix[3]) {
-    const struct fast_layer *layer = &f->layer[f->step.layer];
-    switch ((enum fast_phase)f->step.phase) {
+/* The matrices that share the items of a phase. */
+static uint32_t step_matrices(const struct fast *f, enum fast_phase phase, uint32_t in_layer,
+                              const struct packed_matrix *matrix[3]) {
+    const struct fast_layer *layer = &f->layer[in_layer];
+    switch (phase) {
     case PHASE_QKV:
         matrix[0] = &layer->q, matrix[1] = &layer->k, matrix[2] = &layer->v;
         return 3;
@@ -397,21 +398,36 @@ static uint32_t step_matrices(const struct fast *f, const struct packed_matrix *
 
 /* How many panels an item has: tiles reuse what they have loaded of the rows, if that leaves every
  * thread some items to claim. */
-static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form) {
+static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form,
+                           uint32_t n_rows) {
     enum { ITEMS = 4, ROWS_WIDE = 16 };
-    uint32_t n_rows = f->step.phase == PHASE_HEAD ? f->step.n_logits : f->step.batch->n_rows;
     uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form & (INPUT_BF16 | INPUT_INT12) ? 2 : 1;
     while (group > 1 && panels < group * f->limits.threads * ITEMS) group /= 2;
     return group;
 }
 
-static uint32_t step_panels(struct fast *f) {
+/* How a phase of panels is taken apart. */
+struct division {
+    const struct packed_matrix *first;
+    uint32_t group; /* panels of an item */
+    uint32_t items;
+};
+
+static struct division step_divide(const struct fast *f, enum fast_phase phase, uint32_t layer) {
     const struct packed_matrix *matrix[3];
-    uint32_t n = step_matrices(f, matrix), panels = 0, items = 0;
+    uint32_t n = step_matrices(f, phase, layer, matrix), panels = 0;
+    uint32_t n_rows = phase == PHASE_HEAD ? f->step.n_logits : f->step.batch->n_rows;
     for (uint32_t i = 0; i < n; i++) panels += matrix[i]->n_panels;
-    f->step.group = step_group(f, panels, step_form(f, matrix[0]));
-    for (uint32_t i = 0; i < n; i++) items += step_groups(f, matrix[i]);
-    return items;
+    struct division d = {.first = matrix[0]};
+    d.group = step_group(f, panels, step_form(f, matrix[0]), n_rows);
+    for (uint32_t i = 0; i < n; i++) d.items += (matrix[i]->n_panels + d.group - 1) / d.group;
+    return d;
+}
+
+static uint32_t step_panels(struct fast *f) {
+    struct division division = step_divide(f, (enum fast_phase)f->step.phase, f->step.layer);
+    f->step.group = division.group;
+    return division.items;
 }
 
 static uint32_t step_items(struct fast *f) {
@@ -442,9 +458,32 @@ static void step_work(void *context, uint32_t member, uint32_t first, uint32_t c
 /* Claims a phase is shared in: enough that a disturbed thread takes visibly less. */
 enum { STEP_CLAIMS = 8 };
 
+static uint32_t step_grain(const struct fast *f, uint32_t items) {
+    uint32_t grain = items / (f->limits.threads * STEP_CLAIMS);
+    return grain > 0 ? grain : 1;
+}
+
+/* Tells the team which weights come next: who has nothing to do fetches what it will claim first.
+ * Where many rows share the weights, reading them is not what takes time. */
+static void step_look_ahead(struct fast *f) {
+    enum { ROWS_MAX = 8, FETCH_MAX = 128 * 1024 };
+    if (f->limits.mapped || f->step.batch->n_rows > ROWS_MAX) return;
+    uint32_t phase = f->step.phase, layer = f->step.layer;
+    do {
+        if (phase == PHASE_DOWN && layer + 1 < f->model->geo.n_layers)
+            phase = PHASE_ATTN_NORM, layer++;
+        else if (++phase == PHASE_END)
+            phase = PHASE_ATTN_NORM, layer = 0; /* the next step */
+    } while (phases[phase].kind != ITEM_PANEL);
+    struct division next = step_divide(f, (enum fast_phase)phase, layer);
+    size_t bytes = step_grain(f, next.items) * next.group * next.first->panel_bytes;
+    team_look_ahead(f->team, next.first->panels, bytes, bytes < FETCH_MAX ? bytes : FETCH_MAX);
+}
+
 static void step_open(struct fast *f) {
-    uint32_t items = step_items(f), grain = items / (f->limits.threads * STEP_CLAIMS);
-    team_open(f->team, step_work, f, items, grain > 0 ? grain : 1);
+    uint32_t items = step_items(f);
+    step_look_ahead(f);
+    team_open(f->team, step_work, f, items, step_grain(f, items));
     f->step.open = true;
 }
 

@@ -25,9 +25,11 @@ enum {
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
     TILE_ROWS = 16,
     TILE_BYTES = 1024,
-    FETCH_BYTES = 1536, /* ahead of the stream of weights */
-    TWINS_MAX = 2,      /* rows that vectors take */
-    FLAT_VALUES = 64,   /* of a unit of PACK_Q8: scales of two blocks, then their values */
+    FETCH_F16 = 3072, /* bytes ahead of the stream of weights: what each form reads fastest with */
+    FETCH_Q8 = 2048,
+    FETCH_8 = 1536,
+    TWINS_MAX = 2,    /* rows that vectors take */
+    FLAT_VALUES = 64, /* of a unit of PACK_Q8: scales of two blocks, then their values */
     FLAT_BYTES = FLAT_VALUES + 2 * BLOCK_BYTES
 };
 
@@ -73,14 +75,14 @@ struct block {
     struct scale scale; /* of 16 columns at least; not of F16 */
 };
 
-ALWAYS void values_prefetch(const uint8_t *values, int bytes) {
+ALWAYS void values_prefetch(const uint8_t *ahead, int bytes) {
 #pragma GCC unroll 16
-    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(values + FETCH_BYTES + line);
+    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);
 }
 
 ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
     struct block block = {.values = panel + (size_t)i * TILE_BYTES};
-    values_prefetch(block.values, TILE_BYTES);
+    values_prefetch(block.values + FETCH_F16, TILE_BYTES);
     return block;
 }
 
@@ -90,7 +92,7 @@ ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
     struct block block = {
         .values = unit + FLAT_VALUES + i % 2 * BLOCK_BYTES,
         .scale = scale_of(_mm512_cvtph_ps(_mm256_load_si256(halves)), _mm512_setzero_ps())};
-    values_prefetch(block.values, BLOCK_BYTES);
+    values_prefetch(block.values + FETCH_Q8, BLOCK_BYTES);
     return block;
 }
 
@@ -99,7 +101,7 @@ ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t
     const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
     const uint8_t *unit = panel + (size_t)(i / (mask + 1)) * format->unit_bytes;
     struct block block = {.values = unit + format->values_offset + (i & mask) * BLOCK_BYTES};
-    values_prefetch(block.values, BLOCK_BYTES);
+    values_prefetch(block.values + FETCH_8, BLOCK_BYTES);
     return block;
 }
 

@@ -23,7 +23,7 @@ enum {
     TILE_ROWS = 16, /* activation rows of a tile at most */
     TILE_BYTES = 1024,
     BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
-    FETCH_BYTES = 1536,    /* ahead of the stream of weights */
+    FETCH_BYTES = 2048,    /* ahead of the stream of weights */
     TWINS_MAX = 2,         /* rows that vectors take */
     TOTALS = 3 * TILE_ROWS /* floats of a block, see struct wide_rows */
 };

@@ -45,6 +45,10 @@ struct team {
     uint64_t waited_ns;
     _Atomic uint32_t grain;
 
+    /* What comes after the open phase, see team_look_ahead. Hints: read at any time. */
+    _Atomic(const uint8_t *) ahead;
+    _Atomic size_t ahead_stride, ahead_bytes;
+
     /* phase number << 32 | items nobody has claimed yet. Counting down makes the claim safe against
      * a member that sleeps through a phase: with nothing left there is nothing to claim, whatever
      * else it read. */
@@ -111,15 +115,37 @@ static void team_wake(struct team *team) {
         syscall(SYS_futex, &team->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+static bool team_has_work(const struct team *team) {
+    return (uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) != 0;
+}
+
+static bool team_finished(const struct team *team) {
+    return atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items;
+}
+
+/* Brings what this member may claim first of the phase to come into its second cache, until there
+ * is something else to do. */
+static void team_fetch(const struct team *team, uint32_t member) {
+    const uint8_t *from = atomic_load_explicit(&team->ahead, memory_order_relaxed);
+    if (from == NULL) return;
+    from += member * atomic_load_explicit(&team->ahead_stride, memory_order_relaxed);
+    size_t bytes = atomic_load_explicit(&team->ahead_bytes, memory_order_relaxed);
+    for (size_t at = 0; at < bytes; at += 256) {
+        if (member == 0 ? team_finished(team) : team_has_work(team)) return;
+        for (size_t line = 0; line < 256; line += 64) __builtin_prefetch(from + at + line, 0, 2);
+    }
+}
+
 static void *team_member_main(void *argument) {
     struct team_member *member = argument;
     struct team *team = member->team;
     if (sandbox_supported()) sandbox_compute();
     while (!atomic_load_explicit(&team->stop, memory_order_relaxed)) {
         if (team_work_once(team, member->index)) continue;
+        team_fetch(team, member->index);
         uint64_t start = clock_ns();
-        while ((uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) == 0) {
-            for (int i = 0; i < TEAM_PAUSES; i++) __builtin_ia32_pause();
+        while (!team_has_work(team)) {
+            for (int i = 0; i < TEAM_PAUSES && !team_has_work(team); i++) __builtin_ia32_pause();
             if (clock_ns() - start > TEAM_SPIN_NS) {
                 team_sleep(team);
                 break;
@@ -173,6 +199,12 @@ uint32_t team_threads(const struct team *team) {
     return team->threads;
 }
 
+void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes) {
+    atomic_store_explicit(&team->ahead, first, memory_order_relaxed);
+    atomic_store_explicit(&team->ahead_stride, stride, memory_order_relaxed);
+    atomic_store_explicit(&team->ahead_bytes, bytes, memory_order_relaxed);
+}
+
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items,
                uint32_t grain) {
     wick_assert((uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) == 0);
@@ -190,16 +222,15 @@ void team_open(struct team *team, team_work *work, void *context, uint32_t n_ite
 
 bool team_join(struct team *team, uint64_t deadline_ns) {
     while (team_work_once(team, 0))
-        if ((uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) != 0 &&
-            clock_ns() >= deadline_ns)
-            return false;
-    if (atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items) return true;
+        if (team_has_work(team) && clock_ns() >= deadline_ns) return false;
+    if (team_finished(team)) return true;
     uint64_t start = clock_ns(), now = start;
+    team_fetch(team, 0);
     bool finished;
     do {
         if (now - start > TEAM_YIELD_NS) sched_yield();
         __builtin_ia32_pause();
-        finished = atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items;
+        finished = team_finished(team);
         now = clock_ns();
     } while (!finished && now < deadline_ns);
     team->waited_ns += now - start;

@@ -8,6 +8,7 @@
 #define WICK_CPU_TEAM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -29,6 +30,10 @@ struct team *team_carve(uint32_t threads, const struct processors *cpus, struct 
 bool team_start(struct team *team, struct fault *fault);
 
 uint32_t team_threads(const struct team *team);
+
+/* Says what the phase after the next one to be opened reads first: member m `bytes` from first +
+ * m * stride on. Who waits fetches it meanwhile. It must stay readable; NULL: nothing. */
+void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes);
 
 /* Opens a phase of n_items, claimed grain at a time. The previous phase must be finished. */
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
