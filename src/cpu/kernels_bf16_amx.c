@@ -258,14 +258,7 @@ ALWAYS void block_expand(enum form form, const struct block *block, size_t half,
     }
 }
 
-/* Some blocks of two panels as B tiles: where they lie, or expanded. */
-struct slice {
-    uint32_t blocks;
-    const uint8_t *tiles[2];
-    _Alignas(64) uint8_t expanded[2][SLICE_BLOCKS][TILE_BYTES];
-};
-
-ALWAYS void slice_block(enum form form, const struct pack_format *format,
+ALWAYS void tile_expand(enum form form, const struct pack_format *format,
                         const struct panel_scales *scales, const uint8_t *panel, uint32_t i,
                         uint8_t *tile) {
     struct block block = block_at(form, format, panel, i);
@@ -275,71 +268,76 @@ ALWAYS void slice_block(enum form form, const struct pack_format *format,
     }
 }
 
-/* Blocks from `at` on of one panel. */
-static void slice_fill(struct slice *slice, enum pack_kind kind, uint32_t at, const uint8_t *panel,
-                       int which) {
-    if (kind == PACK_BF16) {
-        slice->tiles[which] = panel + (size_t)at * TILE_BYTES;
-        return;
-    }
+/* Block i of a panel as a B tile: where it lies, or expanded into `room`. `scales` are of its
+ * slice.
+ */
+static const uint8_t *block_tile(enum pack_kind kind, const struct panel_scales *scales,
+                                 const uint8_t *panel, uint32_t i, uint8_t *room) {
     const struct pack_format *format = pack_format(kind);
-    struct panel_scales scales;
-    if (kind != PACK_F16 && kind != PACK_Q8)
-        panel_scales_fill(&scales, format, panel, at, slice->blocks);
-    slice->tiles[which] = slice->expanded[which][0];
-    for (uint32_t i = 0; i < slice->blocks; i++) {
-        uint8_t *tile = slice->expanded[which][i];
-        if (kind == PACK_F16)
-            slice_block(FORM_F16, format, &scales, panel, at + i, tile);
-        else if (kind == PACK_Q8)
-            slice_block(FORM_Q8, format, &scales, panel, at + i, tile);
-        else
-            slice_block(FORM_8, format, &scales, panel, at + i, tile);
-    }
+    if (kind == PACK_BF16) return panel + (size_t)i * TILE_BYTES;
+    if (kind == PACK_F16)
+        tile_expand(FORM_F16, format, scales, panel, i, room);
+    else if (kind == PACK_Q8)
+        tile_expand(FORM_Q8, format, scales, panel, i, room);
+    else
+        tile_expand(FORM_8, format, scales, panel, i, room);
+    return room;
+}
+
+/* Scales of the slice that begins with block i, where block_tile wants them. */
+ALWAYS void scales_at(struct panel_scales *scales, enum pack_kind kind, const uint8_t *panel,
+                      uint32_t i, uint32_t n_blocks) {
+    if (kind != PACK_BF16 && kind != PACK_F16 && kind != PACK_Q8)
+        panel_scales_fill(scales, pack_format(kind), panel, i, slice_blocks(n_blocks, i));
 }
 
 /* Tile registers: C of rows 0 and 1 with panels 0 and 1 (0..3), A of rows (4, 5), B of panels (6,
- * 7). `rows` and `panels` are constants: 1 or 2. `h` is the A tile of the first rows and of the
- * slice's first block; the next rows' is `below` bytes away. */
-ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t below, bool first,
-                           int rows, int panels, float *out, size_t out_stride) {
+ * 7). `rows` and `panels` are 1 or 2. `h` is the A tile of the first rows, the next rows' is
+ * `below` bytes away. */
+ALWAYS void tiles_add(const uint8_t *first, const uint8_t *second, const uint8_t *h, size_t below,
+                      int rows, int panels) {
+    TILES_SPACE();
+    TILE_LOAD(6, first, 64);
+    TILES_SPACE();
+    TILE_LOAD(4, h, 64);
+    TILES_SPACE();
+    TILE_BF16(0, 4, 6);
+    TILES_SPACE();
+    if (panels > 1) {
+        TILE_LOAD(7, second, 64);
+        TILES_SPACE();
+        TILE_BF16(1, 4, 7);
+    }
+    if (rows > 1) {
+        TILES_SPACE();
+        TILE_LOAD(5, h + below, 64);
+        TILES_SPACE();
+        TILE_BF16(2, 5, 6);
+        TILES_SPACE();
+        if (panels > 1) TILE_BF16(3, 5, 7);
+    }
+}
+
+ALWAYS void tiles_zero(void) {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+}
+
+ALWAYS void tiles_load(const float *out, size_t out_stride, int rows, int panels) {
+    const float *second = out + TILE_ROWS * out_stride / sizeof(float);
+    TILE_LOAD(0, out, out_stride);
+    TILES_SPACE();
+    if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
+    TILES_SPACE();
+    if (rows > 1) TILE_LOAD(2, second, out_stride);
+    TILES_SPACE();
+    if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
+}
+
+ALWAYS void tiles_store(float *out, size_t out_stride, int rows, int panels) {
     float *second = out + TILE_ROWS * out_stride / sizeof(float);
-    if (first) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-    } else {
-        TILE_LOAD(0, out, out_stride);
-        TILES_SPACE();
-        if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
-        TILES_SPACE();
-        if (rows > 1) TILE_LOAD(2, second, out_stride);
-        TILES_SPACE();
-        if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
-    }
-    for (uint32_t i = 0; i < slice->blocks; i++, h += TILE_BYTES) {
-        TILES_SPACE();
-        TILE_LOAD(6, slice->tiles[0] + (size_t)i * TILE_BYTES, 64);
-        TILES_SPACE();
-        TILE_LOAD(4, h, 64);
-        TILES_SPACE();
-        TILE_BF16(0, 4, 6);
-        TILES_SPACE();
-        if (panels > 1) {
-            TILE_LOAD(7, slice->tiles[1] + (size_t)i * TILE_BYTES, 64);
-            TILES_SPACE();
-            TILE_BF16(1, 4, 7);
-        }
-        if (rows > 1) {
-            TILES_SPACE();
-            TILE_LOAD(5, h + below, 64);
-            TILES_SPACE();
-            TILE_BF16(2, 5, 6);
-            TILES_SPACE();
-            if (panels > 1) TILE_BF16(3, 5, 7);
-        }
-    }
     TILES_SPACE();
     TILE_STORE(0, out, out_stride);
     TILES_SPACE();
@@ -348,6 +346,62 @@ ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t b
     if (rows > 1) TILE_STORE(2, second, out_stride);
     TILES_SPACE();
     if (rows > 1 && panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
+}
+
+/* One or two panels with at most 32 rows: each block is used once, so sums stay in the tiles, and
+ * the vector units expand a block while the tile unit multiplies the one before. */
+static void few_multiply(const struct packed_matrix *weights, const uint8_t *panel, int panels,
+                         const struct activations *x, uint32_t n_rows, float *out,
+                         uint32_t out_stride) {
+    const uint32_t n_blocks = blocks_of(weights);
+    const int rows = n_rows > TILE_ROWS ? 2 : 1;
+    const size_t below = (size_t)x->stride / PACK_BLOCK * TILE_BYTES;
+    const uint8_t *h = (const uint8_t *)x->h, *tile[2][2] = {{NULL}}; /* of odd and even blocks */
+    struct panel_scales scales[2];
+    _Alignas(64) uint8_t room[2][2][TILE_BYTES];
+    tiles_zero();
+    for (uint32_t i = 0; i <= n_blocks; i++) {
+        for (int p = 0; p < panels && i < n_blocks; p++) {
+            const uint8_t *from = panel + (size_t)p * weights->panel_bytes;
+            if (i % SLICE_BLOCKS == 0) scales_at(&scales[p], weights->kind, from, i, n_blocks);
+            tile[i % 2][p] = block_tile(weights->kind, &scales[p], from, i, room[i % 2][p]);
+            if (weights->kind == PACK_BF16) values_prefetch(tile[i % 2][p] + FETCH_F16, TILE_BYTES);
+        }
+        if (i == 0) continue;
+        tiles_add(tile[(i - 1) % 2][0], tile[(i - 1) % 2][1], h, below, rows, panels);
+        h += TILE_BYTES;
+    }
+    tiles_store(out, out_stride * sizeof(float), rows, panels);
+}
+
+/* Some blocks of two panels as B tiles. */
+struct slice {
+    uint32_t blocks;
+    const uint8_t *tile[2][SLICE_BLOCKS];
+    _Alignas(64) uint8_t room[2][SLICE_BLOCKS][TILE_BYTES];
+};
+
+/* Blocks from `at` on of one panel. */
+static void slice_fill(struct slice *slice, const struct packed_matrix *weights, uint32_t at,
+                       const uint8_t *panel, int which) {
+    struct panel_scales scales;
+    scales_at(&scales, weights->kind, panel, at, blocks_of(weights));
+    for (uint32_t i = 0; i < slice->blocks; i++)
+        slice->tile[which][i] =
+            block_tile(weights->kind, &scales, panel, at + i, slice->room[which][i]);
+}
+
+/* `h` is the A tile of the first rows and of the slice's first block; `rows` and `panels` are
+ * constants. */
+ALWAYS void slice_multiply(const struct slice *slice, const uint8_t *h, size_t below, bool first,
+                           int rows, int panels, float *out, size_t out_stride) {
+    if (first)
+        tiles_zero();
+    else
+        tiles_load(out, out_stride, rows, panels);
+    for (uint32_t i = 0; i < slice->blocks; i++, h += TILE_BYTES)
+        tiles_add(slice->tile[0][i], slice->tile[1][i], h, below, rows, panels);
+    tiles_store(out, out_stride, rows, panels);
 }
 
 /* All rows of a slice, whose first block is block `at`, with one or two panels. */
@@ -369,18 +423,18 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
                            uint32_t n_panels, const struct activations *x, uint32_t n_rows,
                            float *out, uint32_t out_stride) {
     const uint32_t n_blocks = blocks_of(weights);
-    /* Sums wait in `out` between slices; there is one slice where nothing keeps it small. */
-    const bool whole = weights->kind == PACK_BF16 && n_rows <= 2 * TILE_ROWS;
-    const uint32_t most = whole ? n_blocks : SLICE_BLOCKS;
+    const size_t bytes = weights->panel_bytes;
     struct slice slice;
-    tiles_configure(TILE_ROWS, 64, TILE_ROWS);
-    for (uint32_t at = 0; at < n_blocks; at += most) {
-        slice.blocks = n_blocks - at < most ? n_blocks - at : most;
+    tiles_configure(n_rows <= TILE_ROWS / 2 ? TILE_ROWS / 2 : TILE_ROWS, 64, TILE_ROWS);
+    for (uint32_t p = 0; p < n_panels && n_rows <= 2 * TILE_ROWS; p += 2)
+        few_multiply(weights, panel + p * bytes, n_panels - p > 1 ? 2 : 1, x, n_rows,
+                     out + p * PACK_ROWS, out_stride);
+    for (uint32_t at = 0; at < n_blocks && n_rows > 2 * TILE_ROWS; at += SLICE_BLOCKS) {
+        slice.blocks = slice_blocks(n_blocks, at);
         for (uint32_t p = 0; p < n_panels; p += 2) {
             int panels = n_panels - p > 1 ? 2 : 1;
-            for (int q = 0; q < panels; q++)
-                slice_fill(&slice, weights->kind, at,
-                           panel + (p + (uint32_t)q) * weights->panel_bytes, q);
+            for (uint32_t q = 0; q < (uint32_t)panels; q++)
+                slice_fill(&slice, weights, at, panel + (p + q) * bytes, (int)q);
             if (panels == 2)
                 slice_rows(&slice, x, at, n_rows, 2, out + p * PACK_ROWS, out_stride);
             else
