@@ -20,7 +20,8 @@
 /* Rows of integers n = 16 * upper + lower of twelve bits, f ~ scale * n with 2039 steps from zero a
  * slice of 256 columns. */
 struct wide_rows {
-    int8_t *q;    /* (rows, stride / 16, 2, 16): upper, then lower parts of 16 columns */
+    int8_t *q; /* (rows / 16, stride / 32, 16, 2, 2, 16): A tiles of 16 rows and 32 columns, upper
+                * and lower parts of the first and of the last 16 */
     float *scale; /* (rows / 16, ceil(stride / 256), 16) */
     float *total; /* (rows / 16, stride / 32, 3, 16): sums of n over 32 columns, the first and the
                    * last 16 of them */

@@ -21,7 +21,8 @@
 enum {
     SLICE_COLUMNS = SLICE_BLOCKS * PACK_BLOCK,
     TILE_ROWS = 16, /* activation rows of a tile at most */
-    TILE_BYTES = 1024,
+    ROW_BYTES = 64, /* of an A tile */
+    TILE_BYTES = TILE_ROWS * ROW_BYTES,
     BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
     FETCH_BYTES = 2048,    /* ahead of the stream of weights */
     TWINS_MAX = 2,         /* rows that vectors take */
@@ -49,7 +50,8 @@ ALWAYS struct wide_rows rows_at(const struct activations *x, uint32_t row, uint3
     const size_t stride = x->stride, slices = (stride + SLICE_COLUMNS - 1) / SLICE_COLUMNS;
     const size_t group = row / TILE_ROWS, in_group = row % TILE_ROWS;
     return (struct wide_rows){
-        .q = x->wide.q + row * 2 * stride + block * 64,
+        .q =
+            x->wide.q + (group * (stride / PACK_BLOCK) + block) * TILE_BYTES + in_group * ROW_BYTES,
         .scale = x->wide.scale + (group * slices + block / SLICE_BLOCKS) * TILE_ROWS + in_group,
         .total = x->wide.total + (group * (stride / PACK_BLOCK) + block) * TOTALS + in_group};
 }
@@ -71,7 +73,7 @@ ALWAYS __m512i four_columns(const int8_t *q) {
 /* Adds a block of one panel to the parts of `rows` rows; `at` is its number in the slice. */
 ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
                        const struct panel_scales *scales, uint32_t at, const struct wide_rows *x,
-                       uint32_t stride, size_t rows, __m512 *part) {
+                       size_t rows, __m512 *part) {
     const __m512i low = _mm512_set1_epi8(15);
     __m512i upper[2][TWINS_MAX], lower[2][TWINS_MAX];
 #pragma GCC unroll 2
@@ -88,7 +90,7 @@ ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
             const size_t step = half * (shape.steps - 1);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) {
-                const int8_t *q = x->q + t * 2 * stride + 32 * half + 4 * v;
+                const int8_t *q = x->q + t * ROW_BYTES + 32 * half + 4 * v;
                 upper[step][t] = _mm512_dpbusd_epi32(upper[step][t], w[half], four_columns(q));
                 lower[step][t] = _mm512_dpbusd_epi32(lower[step][t], w[half], four_columns(q + 16));
             }
@@ -132,7 +134,7 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) part[p][t] = _mm512_setzero_ps();
         }
-        for (uint32_t b = 0; b < blocks; b++, in.q += 64, in.total += TOTALS)
+        for (uint32_t b = 0; b < blocks; b++, in.q += TILE_BYTES, in.total += TOTALS)
 #pragma GCC unroll 2
             for (size_t p = 0; p < panels; p++) {
                 const uint8_t *values =
@@ -140,7 +142,7 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
 #pragma GCC unroll 5
                 for (int line = 0; line <= BLOCK_BYTES; line += 64)
                     __builtin_prefetch(values + FETCH_BYTES + line);
-                twin_block(shape, zero, values, &scales[p], b, &in, x->stride, rows, part[p]);
+                twin_block(shape, zero, values, &scales[p], b, &in, rows, part[p]);
             }
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++)
@@ -211,17 +213,12 @@ static void slice_fill(struct slice *slice, const struct pack_format *format, co
     }
 }
 
-/* What of a group of rows is multiplied with a slice. */
-struct group {
-    struct wide_rows x; /* from the slice's first column on */
-    uint32_t stride;    /* of the activations, columns */
-};
-
 /* The sums of step s: (rows, 16). */
-ALWAYS void step_multiply(const struct slice *slice, const struct group *group, uint32_t s,
+ALWAYS void step_multiply(const struct slice *slice, const struct wide_rows *x, uint32_t s,
                           bool has_min, int32_t *sums) {
     TILE_ZERO(0);
-    TILE_LOAD(4, group->x.q + s * 2 * slice->columns, 2 * group->stride);
+    const uint32_t at = s * slice->columns;
+    TILE_LOAD(4, x->q + at / PACK_BLOCK * TILE_BYTES + at % PACK_BLOCK * 2, ROW_BYTES);
     TILE_LOAD(6, slice->tiles[0] + (size_t)s * 32 * slice->columns, 64);
     if (has_min)
         TILE_INT8_UINT8(0, 4, 6);
@@ -231,13 +228,13 @@ ALWAYS void step_multiply(const struct slice *slice, const struct group *group, 
 }
 
 /* Adds the C tile that was stored in `sums` to the rows' parts. */
-ALWAYS void step_add(const struct slice *slice, const struct group *group, uint32_t s, size_t rows,
+ALWAYS void step_add(const struct slice *slice, const struct wide_rows *x, uint32_t s, size_t rows,
                      bool has_min, const int32_t *sums, __m512 *part) {
     const __m512 scale = _mm512_load_ps(slice->scales.scale[s]);
     const __m512 min = _mm512_load_ps(slice->scales.min[s]);
     const bool halves = slice->columns == 16;
     const float *total =
-        group->x.total + (halves ? s / 2 * TOTALS + (1 + s % 2) * TILE_ROWS : s * TOTALS);
+        x->total + (halves ? s / 2 * TOTALS + (1 + s % 2) * TILE_ROWS : s * TOTALS);
 #pragma GCC unroll 16
     for (size_t t = 0; t < TILE_ROWS; t++) {
         if (t == TILE_ROWS / 2 && rows == t) return;
@@ -249,16 +246,16 @@ ALWAYS void step_add(const struct slice *slice, const struct group *group, uint3
 
 /* All steps of a slice for `rows` rows, 8 or 16; out rows are `stride` floats apart. While the
  * vector units take one C tile apart, the tile unit fills the other. */
-ALWAYS void group_multiply(const struct slice *slice, const struct group *group, size_t rows,
+ALWAYS void group_multiply(const struct slice *slice, const struct wide_rows *x, size_t rows,
                            bool has_min, bool first, float *out, uint32_t stride) {
     _Alignas(64) int32_t sums[2][TILE_ROWS * PACK_ROWS];
     __m512 part[TILE_ROWS];
 #pragma GCC unroll 16
     for (size_t t = 0; t < TILE_ROWS; t++) part[t] = _mm512_setzero_ps();
-    step_multiply(slice, group, 0, has_min, sums[0]);
+    step_multiply(slice, x, 0, has_min, sums[0]);
     for (uint32_t s = 0; s < slice->steps; s++) {
-        if (s + 1 < slice->steps) step_multiply(slice, group, s + 1, has_min, sums[(s + 1) % 2]);
-        step_add(slice, group, s, rows, has_min, sums[s % 2], part);
+        if (s + 1 < slice->steps) step_multiply(slice, x, s + 1, has_min, sums[(s + 1) % 2]);
+        step_add(slice, x, s, rows, has_min, sums[s % 2], part);
     }
     const __mmask16 before = first ? 0 : 0xFFFF; /* slices */
     _Alignas(64) float parts[TILE_ROWS][PACK_ROWS];
@@ -266,7 +263,7 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
     for (size_t t = 0; t < TILE_ROWS; t++) _mm512_store_ps(parts[t], part[t]);
     for (size_t t = 0; t < rows; t++, out += stride) {
         __m512 acc = _mm512_maskz_loadu_ps(before, out);
-        acc = _mm512_fmadd_ps(_mm512_load_ps(parts[t]), _mm512_set1_ps(group->x.scale[t]), acc);
+        acc = _mm512_fmadd_ps(_mm512_load_ps(parts[t]), _mm512_set1_ps(x->scale[t]), acc);
         _mm512_storeu_ps(out, acc);
     }
 }
@@ -274,9 +271,8 @@ ALWAYS void group_multiply(const struct slice *slice, const struct group *group,
 /* A slice, whose first block is `at`, with all rows, `rows` of them at a time. */
 static void slice_multiply(const struct slice *slice, uint32_t at, const struct activations *x,
                            size_t rows, uint32_t n_rows, float *out, uint32_t out_stride) {
-    struct group group = {.stride = x->stride};
     for (uint32_t row = 0; row < n_rows; row += (uint32_t)rows, out += rows * out_stride) {
-        group.x = rows_at(x, row, at);
+        const struct wide_rows group = rows_at(x, row, at);
         if (slice->has_min)
             group_multiply(slice, &group, rows, true, at == 0, out, out_stride);
         else
@@ -330,12 +326,13 @@ void int12_quantise(const struct activations *x, uint32_t row) {
         const float largest = _mm512_reduce_max_ps(most);
         const __m512 factor = _mm512_set1_ps(largest > 0 ? 2039.0f / largest : 0);
         *to.scale = largest / 2039.0f;
-        for (uint32_t i = 0; i < columns; i += 16, to.q += 32) {
+        for (uint32_t i = 0; i < columns; i += 16) {
+            int8_t *q = to.q + i / PACK_BLOCK * TILE_BYTES + i % PACK_BLOCK * 2;
             __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(f + at + i), factor));
             __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(8)), 4);
             __m512i lower = _mm512_sub_epi32(n, _mm512_slli_epi32(upper, 4));
-            _mm_storeu_si128((__m128i *)to.q, _mm512_cvtsepi32_epi8(upper));
-            _mm_storeu_si128((__m128i *)(to.q + 16), _mm512_cvtsepi32_epi8(lower));
+            _mm_storeu_si128((__m128i *)q, _mm512_cvtsepi32_epi8(upper));
+            _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtsepi32_epi8(lower));
             float *total = to.total + i / PACK_BLOCK * TOTALS;
             float sum = (float)_mm512_reduce_add_epi32(n);
             total[(1 + i / 16 % 2) * TILE_ROWS] = sum;

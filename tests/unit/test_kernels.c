@@ -73,7 +73,8 @@ static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t col
 
 /* The integer of column k in a wide row. */
 static int32_t wide_integer(const struct activations *x, uint32_t row, uint32_t k) {
-    const int8_t *q = x->wide.q + 2 * (row * x->stride + k / 16 * 16);
+    const int8_t *tile = x->wide.q + (row / 16 * (x->stride / 32) + k / 32) * 1024;
+    const int8_t *q = tile + row % 16 * 64 + k % 32 / 16 * 32;
     return 16 * q[k % 16] + q[16 + k % 16];
 }
 
