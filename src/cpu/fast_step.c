@@ -467,7 +467,10 @@ static uint32_t step_grain(const struct fast *f, uint32_t items) {
  * Where many rows share the weights, reading them is not what takes time. */
 static void step_look_ahead(struct fast *f) {
     enum { ROWS_MAX = 8, FETCH_MAX = 128 * 1024 };
-    if (f->limits.mapped || f->step.batch->n_rows > ROWS_MAX) return;
+    if (f->limits.mapped || f->step.batch->n_rows > ROWS_MAX) {
+        team_look_ahead(f->team, NULL, 0, 0);
+        return;
+    }
     uint32_t phase = f->step.phase, layer = f->step.layer;
     do {
         if (phase == PHASE_DOWN && layer + 1 < f->model->geo.n_layers)

@@ -270,9 +270,7 @@ ALWAYS void tile_expand(enum form form, const struct pack_format *format,
     }
 }
 
-/* Block i of a panel as a B tile: where it lies, or expanded into `room`. `scales` are of its
- * slice.
- */
+/* Block i of a panel as a B tile, where it lies or expanded into `room`; `scales` of its slice. */
 static const uint8_t *block_tile(enum pack_kind kind, const struct panel_scales *scales,
                                  const uint8_t *panel, uint32_t i, uint8_t *room) {
     const struct pack_format *format = pack_format(kind);

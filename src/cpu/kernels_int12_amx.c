@@ -14,9 +14,9 @@
  *
  * n = 16 * upper + lower, both int8. A tile multiplies 64 bytes of a row as fast as 32: the upper
  * parts of a step's columns with 16 * w and the lower ones with w, so that four bits more cost
- * tiles nothing. One scale for 256 columns saves a third of what vectors do with a tile's sums;
- * twelve bits make up for it: what they round is a third of what eight bits by blocks of 32 do,
- * where the largest activation of 256 is not above 40 times its neighbours. */
+ * tiles nothing. One scale for 256 columns saves a third of what vectors do with a tile's sums; a
+ * step of twelve bits is a sixteenth of one of eight, so it is finer than with eight bits and a
+ * scale for 32 columns unless the largest of 256 is sixteen times the largest of those. */
 
 enum {
     SLICE_COLUMNS = SLICE_BLOCKS * PACK_BLOCK,
