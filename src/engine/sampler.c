@@ -205,10 +205,24 @@ static uint32_t candidates_gather(struct sampler *sampler, const float *logits, 
     return n;
 }
 
-static int32_t greedy_choose(const struct sampler *sampler, const float *logits, double penalty) {
+enum { GREEDY_RUN = 16 };
+
+static bool run_exceeds(const float *logits, float limit) {
+    int above = 0;
+    for (uint32_t i = 0; i < GREEDY_RUN; i++) above |= logits[i] > limit;
+    return above != 0;
+}
+
+/* The best, the first of equals. Runs in which nothing is better are passed at a glance, where no
+ * penalty changes what is seen. */
+static int32_t greedy_choose(const struct sampler *sampler, const float *logits, double penalty,
+                             bool penalised) {
     double best = -INFINITY;
     uint32_t best_id = 0;
     for (uint32_t id = 0; id < sampler->vocab; id++) {
+        if (!penalised && id % GREEDY_RUN == 0)
+            while (id + GREEDY_RUN < sampler->vocab && !run_exceeds(logits + id, (float)best))
+                id += GREEDY_RUN;
         double logit = logit_read(logits[id]);
         if (sampler->seen[id]) logit = logit_penalise(logit, penalty);
         if (logit > best) {
@@ -290,7 +304,7 @@ int32_t sampler_choose(struct sampler *sampler, const struct sampler_params *par
     int32_t best = 0;
     uint32_t n = 0;
     if (greedy)
-        best = greedy_choose(sampler, logits, penalty);
+        best = greedy_choose(sampler, logits, penalty, n_seen > 0);
     else
         n = candidates_gather(sampler, logits, penalty, params->temperature);
     seen_set(sampler, history, n_seen, 0);

@@ -248,6 +248,32 @@ Test(sampler, greedy_takes_the_best_and_the_lowest_of_equals) {
     cr_assert_eq(memcmp(&rng, &before, sizeof rng), 0, "argmax draws nothing");
 }
 
+/* Any length, equals everywhere, and what is no number in between. */
+Test(sampler, greedy_passes_by_nothing_that_is_better) {
+    struct sampler sampler;
+    struct sampler_rng rng;
+    enum { LONGEST = 130 };
+    sampler_rng_seed(&rng, 5);
+    struct sampler_params params = sampler_defaults;
+    params.temperature = 0;
+    for (uint32_t vocab = 1; vocab <= LONGEST; vocab++) {
+        open_sampler(&sampler, vocab);
+        for (int round = 0; round < 100; round++) {
+            float logits[LONGEST];
+            uint32_t best = 0;
+            double most = -INFINITY;
+            for (uint32_t id = 0; id < vocab; id++) {
+                uint64_t draw = sampler_rng_next(&rng) % 64;
+                bool odd = draw < 2 && round % 2 == 0;
+                logits[id] = !odd ? (float)(draw / 8) - 20 : draw == 0 ? NAN : INFINITY;
+                double read = isnan(logits[id]) ? -INFINITY : logits[id];
+                if (read > most) most = read, best = id;
+            }
+            cr_assert_eq(sampler_choose(&sampler, &params, &rng, logits, NULL, 0), (int32_t)best);
+        }
+    }
+}
+
 Test(sampler, top_k_keeps_the_k_best_and_breaks_ties_by_id) {
     struct sampler_params params = sampler_defaults;
     double share[8];
