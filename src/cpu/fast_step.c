@@ -463,6 +463,14 @@ static uint32_t step_grain(const struct fast *f, uint32_t items) {
     return grain > 0 ? grain : 1;
 }
 
+/* From a phase to the one after it: the next layer follows the last phase of a layer. */
+static void step_to_next(const struct fast *f, uint32_t *phase, uint32_t *layer) {
+    if (*phase == PHASE_DOWN && *layer + 1 < f->model->geo.n_layers)
+        *phase = PHASE_ATTN_NORM, ++*layer;
+    else
+        ++*phase;
+}
+
 /* Tells the team which weights come next: who has nothing to do fetches what it will claim first.
  * Where many rows share the weights, reading them is not what takes time. */
 static void step_look_ahead(struct fast *f) {
@@ -473,10 +481,8 @@ static void step_look_ahead(struct fast *f) {
     }
     uint32_t phase = f->step.phase, layer = f->step.layer;
     do {
-        if (phase == PHASE_DOWN && layer + 1 < f->model->geo.n_layers)
-            phase = PHASE_ATTN_NORM, layer++;
-        else if (++phase == PHASE_END)
-            phase = PHASE_ATTN_NORM, layer = 0; /* the next step */
+        step_to_next(f, &phase, &layer);
+        if (phase == PHASE_END) phase = PHASE_EMBED, layer = 0; /* the next step */
     } while (phases[phase].kind != ITEM_PANEL);
     struct division next = step_divide(f, (enum fast_phase)phase, layer);
     size_t bytes = step_grain(f, next.items) * next.group * next.first->panel_bytes;
@@ -509,13 +515,7 @@ uint32_t fast_step_phases(const struct fast *f, struct backend_phase *out) {
 static void step_next(struct fast *f) {
     f->step.open = false;
     if (f->backend.tap != NULL) fast_tap_phase(f);
-    bool more_layers = f->step.phase == PHASE_DOWN && f->step.layer + 1 < f->model->geo.n_layers;
-    if (more_layers) {
-        f->step.layer++;
-        f->step.phase = PHASE_ATTN_NORM;
-    } else {
-        f->step.phase++;
-    }
+    step_to_next(f, &f->step.phase, &f->step.layer);
     if (f->step.phase == PHASE_ROPE && f->step.rope_fused) f->step.phase = PHASE_ATTEND;
 }
 

@@ -23,8 +23,6 @@
 
 enum {
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
-    TILE_ROWS = 16,
-    TILE_BYTES = 1024,
     ROUND_BLOCKS = 12, /* that many rows are multiplied with before the next: two panels take half
                         * of a first cache, and 8 and 16 were 2 to 5 % slower */
     FETCH_F16 = 3072,  /* bytes ahead of the stream of weights: what each form reads fastest with */
@@ -42,18 +40,9 @@ enum form {
     FORM_8   /* any 8-bit kind */
 };
 
-#define ALWAYS static inline __attribute__((always_inline))
-/* The compiler does not see how often a loop over `i` runs, and leaves it small. */
-#define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
-
 /* Float panels and rows are padded with zeros to whole blocks. */
 ALWAYS uint32_t blocks_of(const struct packed_matrix *weights) {
     return (weights->cols + PACK_BLOCK - 1) / PACK_BLOCK;
-}
-
-/* How many blocks a slice has that begins with block `first`. */
-ALWAYS uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
-    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
 }
 
 /* What turns floats 32768 + u of 16 rows into weights, as d' * (32768 + u) - offset. u = q + 128;
@@ -100,9 +89,7 @@ ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
 
 ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t *panel,
                                  uint32_t i) {
-    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
-    const uint8_t *unit = panel + (size_t)(i / (mask + 1)) * format->unit_bytes;
-    struct block block = {.values = unit + format->values_offset + (i & mask) * BLOCK_BYTES};
+    struct block block = {.values = block_values(format, panel, i, BLOCK_BYTES)};
     values_prefetch(block.values + FETCH_8, BLOCK_BYTES);
     return block;
 }

@@ -20,30 +20,12 @@
 
 enum {
     SLICE_COLUMNS = SLICE_BLOCKS * PACK_BLOCK,
-    TILE_ROWS = 16, /* activation rows of a tile at most */
-    ROW_BYTES = 64, /* of an A tile */
-    TILE_BYTES = TILE_ROWS * ROW_BYTES,
-    BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
-    FETCH_BYTES = 2048,    /* ahead of the stream of weights */
-    TWINS_MAX = 2,         /* rows that vectors take */
-    TOTALS = 3 * TILE_ROWS /* floats of a block, see struct wide_rows */
+    ROW_BYTES = TILE_BYTES / TILE_ROWS, /* of an A tile */
+    BLOCK_BYTES = 256,                  /* 4-bit values of a block of 32 columns */
+    FETCH_BYTES = 2048,                 /* ahead of the stream of weights */
+    TWINS_MAX = 2,                      /* rows that vectors take */
+    TOTALS = 3 * TILE_ROWS              /* floats of a block, see struct wide_rows */
 };
-
-#define ALWAYS static inline __attribute__((always_inline))
-/* The compiler does not see how often a loop over `i` runs, and leaves it small. */
-#define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
-
-ALWAYS uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
-    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
-}
-
-/* The values of a block of a panel. */
-ALWAYS const uint8_t *block_values(const struct pack_format *format, const uint8_t *panel,
-                                   uint32_t block) {
-    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
-    const uint8_t *unit = panel + (size_t)(block / (mask + 1)) * format->unit_bytes;
-    return unit + format->values_offset + (size_t)(block & mask) * BLOCK_BYTES;
-}
 
 /* Rows of 12 bits from `row` and block `block` on. */
 ALWAYS struct wide_rows rows_at(const struct activations *x, uint32_t row, uint32_t block) {
@@ -138,7 +120,7 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
 #pragma GCC unroll 2
             for (size_t p = 0; p < panels; p++) {
                 const uint8_t *values =
-                    block_values(format, panel + p * weights->panel_bytes, first + b);
+                    block_values(format, panel + p * weights->panel_bytes, first + b, BLOCK_BYTES);
 #pragma GCC unroll 5
                 for (int line = 0; line <= BLOCK_BYTES; line += 64)
                     __builtin_prefetch(values + FETCH_BYTES + line);
@@ -206,7 +188,7 @@ static void slice_fill(struct slice *slice, const struct pack_format *format, co
     slice->has_min = format->has_min;
     panel_scales_fill(&slice->scales, format, panel, first, blocks);
     for (uint32_t b = 0; b < blocks; b++) {
-        const uint8_t *values = block_values(format, panel, first + b);
+        const uint8_t *values = block_values(format, panel, first + b, BLOCK_BYTES);
         for (ptrdiff_t line = ahead; line <= ahead + BLOCK_BYTES; line += 64)
             __builtin_prefetch(values + line);
         slice_expand(format->zero, values, slice->tiles[b]);
@@ -317,8 +299,8 @@ void int12_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t 
  * ones -8 to 7. */
 void int12_quantise(const struct activations *x, uint32_t row) {
     const float *f = x->f + (size_t)row * x->stride;
-    for (uint32_t at = 0; at < x->stride; at += 256) {
-        const uint32_t columns = x->stride - at < 256 ? x->stride - at : 256;
+    for (uint32_t at = 0; at < x->stride; at += SLICE_COLUMNS) {
+        const uint32_t left = x->stride - at, columns = left < SLICE_COLUMNS ? left : SLICE_COLUMNS;
         struct wide_rows to = rows_at(x, row, at / PACK_BLOCK);
         __m512 most = _mm512_setzero_ps();
         for (uint32_t i = 0; i < columns; i += 16)

@@ -18,6 +18,19 @@ struct panel_scales {
     _Alignas(64) float min[SLICE_STEPS][PACK_ROWS]; /* 0 where the format has none */
 };
 
+/* How many blocks a slice has that begins with block `first`. */
+static inline uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
+    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
+}
+
+/* Where the values of a block of a quantised panel lie, `bytes` of them a block. */
+static inline const uint8_t *block_values(const struct pack_format *format, const uint8_t *panel,
+                                          uint32_t block, size_t bytes) {
+    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
+    const uint8_t *unit = panel + (size_t)(block / (mask + 1)) * format->unit_bytes;
+    return unit + format->values_offset + (block & mask) * bytes;
+}
+
 /* `blocks` of them, from block `first` (a multiple of SLICE_BLOCKS) of a quantised panel on. */
 void panel_scales_fill(struct panel_scales *scales, const struct pack_format *format,
                        const uint8_t *panel, uint32_t first, uint32_t blocks);

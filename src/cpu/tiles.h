@@ -27,7 +27,11 @@
  * them; on a core alone 64 either way. */
 #define TILES_SPACE() __asm__ volatile(".rept 8\n\tnop\n\t.endr")
 
-enum { TILES = 8 };
+#define ALWAYS static inline __attribute__((always_inline))
+/* The compiler does not see how often a loop over `i` runs, and leaves it small. */
+#define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
+
+enum { TILES = 8, TILE_ROWS = 16 /* at most */, TILE_BYTES = 1024 /* rows of 64 bytes */ };
 
 /* C in 0 to 3 (rows x 16 words), A in 4 and 5 (rows of a_bytes), B in 6 and 7 (b_rows of 64
  * bytes). */
