@@ -58,7 +58,7 @@ speed = $(if $(filter $(COLD),$(1)),-Os,-O2 -fno-align-jumps -fno-align-labels -
 # Files named for an instruction set are compiled for it; who calls them has asked the processor.
 FLAGS_avx2   := -mavx2 -mfma -mf16c
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
-FLAGS_amx    := $(FLAGS_avx512) -mamx-tile -mamx-int8
+FLAGS_amx    := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-int8
 # Files named for a thread run on glibc's (src/cuda/foreign.h): nothing there may look for a guard,
 # or for anything else, in musl's thread-local storage.
 FLAGS_thread := -ffreestanding -fno-stack-protector

@@ -10,10 +10,10 @@ enum { ROUNDS = 20000, SUMS = 12 };
 static double run_int8(void) {
     tiles_configure(16, 64, 16);
     for (int i = 0; i < ROUNDS; i++) {
-        TILE_INT8(0, 4, 6);
-        TILE_INT8(1, 5, 6);
-        TILE_INT8(2, 4, 7);
-        TILE_INT8(3, 5, 7);
+        TILE_INT8(0, 4, 5);
+        TILE_INT8(1, 4, 5);
+        TILE_INT8(2, 4, 5);
+        TILE_INT8(3, 4, 5);
     }
     TILES_RELEASE();
     return 4.0 * ROUNDS * 2 * 16 * 16 * 64;
@@ -22,10 +22,10 @@ static double run_int8(void) {
 static double run_bf16(void) {
     tiles_configure(16, 64, 16);
     for (int i = 0; i < ROUNDS; i++) {
-        TILE_BF16(0, 4, 6);
-        TILE_BF16(1, 5, 6);
-        TILE_BF16(2, 4, 7);
-        TILE_BF16(3, 5, 7);
+        TILE_BF16(0, 4, 5);
+        TILE_BF16(1, 4, 5);
+        TILE_BF16(2, 4, 5);
+        TILE_BF16(3, 4, 5);
     }
     TILES_RELEASE();
     return 4.0 * ROUNDS * 2 * 16 * 16 * 32;

@@ -42,13 +42,15 @@ static float *fast_take_floats(struct arena *arena, size_t count) {
 static struct activations fast_take_activations(const struct fast *f, struct arena *arena,
                                                 uint32_t rows, uint32_t stride, bool fine) {
     struct activations a = {.stride = stride, .fine = fine};
+    const size_t slices = rows / GROUP_ROWS * activations_slices(&a);
+    const size_t values = slices * GROUP_ROWS * SLICE_COLUMNS;
     size_t planes = fine ? 2 * (size_t)rows : rows;
     a.f = fast_take_floats(arena, (size_t)rows * stride);
-    if (f->kernels->bf16_kinds != 0) a.h = fast_take(arena, (size_t)rows * stride, sizeof *a.h);
+    if (f->kernels->bf16_kinds != 0) a.h = fast_take(arena, values, sizeof *a.h);
     if (f->kernels->int12_kinds != 0) {
-        a.wide.q = fast_take(arena, (size_t)rows * stride, 2);
-        a.wide.scale = fast_take_floats(arena, (size_t)rows * ((stride + 255) / 256));
-        a.wide.total = fast_take_floats(arena, (size_t)rows * (stride / 32) * 3);
+        a.wide.q = fast_take(arena, values, 2);
+        a.wide.scale = fast_take_floats(arena, slices * GROUP_ROWS);
+        a.wide.total = fast_take_floats(arena, slices * GROUP_ROWS * SLICE_BLOCKS * 3);
         return a;
     }
     a.q = fast_take(arena, planes * stride, 1);

@@ -13,7 +13,7 @@
 /* What CPUID promises and the operating system keeps (XCR0: the register state it saves). */
 struct isa_features {
     bool fma, f16c, avx2, avx512f, avx512bw, avx512vl, avx512dq, avx512vnni;
-    bool amx_tile, amx_int8, amx_bf16;
+    bool avx512bf16, amx_tile, amx_int8, amx_bf16;
     bool saves_ymm, saves_zmm, saves_tiles;
 };
 
@@ -23,8 +23,13 @@ static uint64_t isa_xcr0(void) {
     return (uint64_t)high << 32 | low;
 }
 
-/* Of CPUID leaf 7: compilers do not agree on their names. */
-enum { EDX_AMX_BF16 = 1 << 22, EDX_AMX_TILE = 1 << 24, EDX_AMX_INT8 = 1 << 25 };
+/* Of CPUID leaf 7, and of its second part: compilers do not agree on their names. */
+enum {
+    EAX_AVX512_BF16 = 1 << 5,
+    EDX_AMX_BF16 = 1 << 22,
+    EDX_AMX_TILE = 1 << 24,
+    EDX_AMX_INT8 = 1 << 25
+};
 
 static struct isa_features isa_detect(void) {
     struct isa_features have = {0};
@@ -49,6 +54,7 @@ static struct isa_features isa_detect(void) {
     have.amx_tile = d & EDX_AMX_TILE;
     have.amx_int8 = d & EDX_AMX_INT8;
     have.amx_bf16 = d & EDX_AMX_BF16;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) have.avx512bf16 = a & EAX_AVX512_BF16;
     return have;
 }
 
@@ -70,8 +76,8 @@ static bool isa_ask_for_tiles(void) {
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 static bool isa_has_amx(const struct isa_features *have) {
-    return isa_has_avx512(have) && have->amx_tile && have->amx_int8 && have->amx_bf16 &&
-           have->saves_tiles && isa_ask_for_tiles();
+    return isa_has_avx512(have) && have->avx512bf16 && have->amx_tile && have->amx_int8 &&
+           have->amx_bf16 && have->saves_tiles && isa_ask_for_tiles();
 }
 
 /* Widest first, of which "auto" is the first that works. */
@@ -80,7 +86,7 @@ static const struct isa_entry {
     bool (*works)(const struct isa_features *have);
     const char *needs;
 } isa_table[] = {
-    {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512, AMX-TILE, AMX-INT8 and AMX-BF16"},
+    {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512 and BF16, AMX-TILE, AMX-INT8 and AMX-BF16"},
     {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
     {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
     {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},

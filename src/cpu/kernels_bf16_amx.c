@@ -22,9 +22,8 @@
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
+    ROW_BYTES = 64,    /* of an A tile */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
-    ROUND_BLOCKS = 12, /* that many rows are multiplied with before the next: two panels take half
-                        * of a first cache, and 8 and 16 were 2 to 5 % slower */
     FETCH_F16 = 3072,  /* bytes ahead of the stream of weights: what each form reads fastest with */
     FETCH_Q8 = 2048,
     FETCH_8 = 1536,
@@ -271,6 +270,12 @@ static const uint8_t *block_tile(enum pack_kind kind, const struct panel_scales 
     return room;
 }
 
+/* The A tile of block i and of 16 rows from `row` on. */
+ALWAYS uint8_t *rows_tile(const struct activations *x, uint32_t row, uint32_t i) {
+    const size_t slice = activations_slice(x, row, i * PACK_BLOCK);
+    return (uint8_t *)x->h + (slice * SLICE_BLOCKS + i % SLICE_BLOCKS) * TILE_BYTES;
+}
+
 /* Scales of the slice that begins with block i, where block_tile wants them. */
 ALWAYS void scales_at(struct panel_scales *scales, enum pack_kind kind, const uint8_t *panel,
                       uint32_t i, uint32_t n_blocks) {
@@ -278,49 +283,35 @@ ALWAYS void scales_at(struct panel_scales *scales, enum pack_kind kind, const ui
         panel_scales_fill(scales, pack_format(kind), panel, i, slice_blocks(n_blocks, i));
 }
 
-/* Tile registers: C of rows 0 and 1 with panels 0 and 1 (0..3), A of rows (4, 5), B of panels (6,
- * 7). `rows` and `panels` are 1 or 2. `h` is the A tile of the first rows, the next rows' is
- * `below` bytes away. */
-ALWAYS void tiles_add(const uint8_t *first, const uint8_t *second, const uint8_t *h, size_t below,
-                      int rows, int panels) {
-    TILES_SPACE();
-    TILE_LOAD(6, first, 64);
+/* Tile registers: C of the first 16 rows with each panel (0, 1), of the next 16 (2, 3), A (4), B
+ * (5). `panels` is 1 or 2. `h` and `next` are A tiles of the first and of the next rows; next is
+ * NULL for 16 rows or less. One A and one B register, though the first panel's tile is then loaded
+ * twice: see TILES_SPACE. */
+ALWAYS void tiles_add(const uint8_t *first, const uint8_t *second, const uint8_t *h,
+                      const uint8_t *next, int panels) {
     TILES_SPACE();
     TILE_LOAD(4, h, 64);
     TILES_SPACE();
-    TILE_BF16(0, 4, 6);
+    TILE_LOAD(5, first, 64);
+    TILES_SPACE();
+    TILE_BF16(0, 4, 5);
     TILES_SPACE();
     if (panels > 1) {
-        TILE_LOAD(7, second, 64);
+        TILE_LOAD(5, second, 64);
         TILES_SPACE();
-        TILE_BF16(1, 4, 7);
+        TILE_BF16(1, 4, 5);
+        TILES_SPACE();
     }
-    if (rows > 1) {
+    if (next == NULL) return;
+    TILE_LOAD(4, next, 64);
+    TILES_SPACE();
+    if (panels > 1) {
+        TILE_BF16(3, 4, 5);
         TILES_SPACE();
-        TILE_LOAD(5, h + below, 64);
+        TILE_LOAD(5, first, 64);
         TILES_SPACE();
-        TILE_BF16(2, 5, 6);
-        TILES_SPACE();
-        if (panels > 1) TILE_BF16(3, 5, 7);
     }
-}
-
-ALWAYS void tiles_zero(void) {
-    TILE_ZERO(0);
-    TILE_ZERO(1);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
-}
-
-ALWAYS void tiles_load(const float *out, size_t out_stride, int rows, int panels) {
-    const float *second = out + TILE_ROWS * out_stride / sizeof(float);
-    TILE_LOAD(0, out, out_stride);
-    TILES_SPACE();
-    if (panels > 1) TILE_LOAD(1, out + PACK_ROWS, out_stride);
-    TILES_SPACE();
-    if (rows > 1) TILE_LOAD(2, second, out_stride);
-    TILES_SPACE();
-    if (rows > 1 && panels > 1) TILE_LOAD(3, second + PACK_ROWS, out_stride);
+    TILE_BF16(2, 4, 5);
 }
 
 ALWAYS void tiles_store(float *out, size_t out_stride, int rows, int panels) {
@@ -329,10 +320,11 @@ ALWAYS void tiles_store(float *out, size_t out_stride, int rows, int panels) {
     TILE_STORE(0, out, out_stride);
     TILES_SPACE();
     if (panels > 1) TILE_STORE(1, out + PACK_ROWS, out_stride);
+    if (rows == 1) return;
     TILES_SPACE();
-    if (rows > 1) TILE_STORE(2, second, out_stride);
+    TILE_STORE(2, second, out_stride);
     TILES_SPACE();
-    if (rows > 1 && panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
+    if (panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
 }
 
 /* One or two panels with at most 32 rows: each block is used once, so sums stay in the tiles, and
@@ -342,11 +334,13 @@ static void few_multiply(const struct packed_matrix *weights, const uint8_t *pan
                          uint32_t out_stride) {
     const uint32_t n_blocks = blocks_of(weights);
     const int rows = n_rows > TILE_ROWS ? 2 : 1;
-    const size_t below = (size_t)x->stride / PACK_BLOCK * TILE_BYTES;
-    const uint8_t *h = (const uint8_t *)x->h, *tile[2][2] = {{NULL}}; /* of odd and even blocks */
+    const uint8_t *tile[2][2] = {{NULL}}; /* of odd and even blocks */
     struct panel_scales scales[2];
     _Alignas(64) uint8_t room[2][2][TILE_BYTES];
-    tiles_zero();
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
     for (uint32_t i = 0; i <= n_blocks; i++) {
         for (int p = 0; p < panels && i < n_blocks; p++) {
             const uint8_t *from = panel + (size_t)p * weights->panel_bytes;
@@ -355,57 +349,49 @@ static void few_multiply(const struct packed_matrix *weights, const uint8_t *pan
             if (weights->kind == PACK_BF16) values_prefetch(tile[i % 2][p] + FETCH_F16, TILE_BYTES);
         }
         if (i == 0) continue;
-        tiles_add(tile[(i - 1) % 2][0], tile[(i - 1) % 2][1], h, below, rows, panels);
-        h += TILE_BYTES;
+        const uint8_t *const *before = tile[(i - 1) % 2];
+        const uint8_t *next = rows > 1 ? rows_tile(x, TILE_ROWS, i - 1) : NULL;
+        tiles_add(before[0], before[1], rows_tile(x, 0, i - 1), next, panels);
     }
     tiles_store(out, out_stride * sizeof(float), rows, panels);
 }
 
-/* Some blocks of two panels as B tiles. */
-struct round {
+/* A slice of two panels as B tiles. */
+struct slice {
     uint32_t blocks;
-    const uint8_t *tile[2][ROUND_BLOCKS];
-    _Alignas(64) uint8_t room[2][ROUND_BLOCKS][TILE_BYTES];
+    const uint8_t *tile[2][SLICE_BLOCKS];
+    _Alignas(64) uint8_t room[2][SLICE_BLOCKS][TILE_BYTES];
 };
 
 /* Blocks from `at` on of one panel. */
-static void round_fill(struct round *round, const struct packed_matrix *weights, uint32_t at,
+static void slice_fill(struct slice *slice, const struct packed_matrix *weights, uint32_t at,
                        const uint8_t *panel, int which) {
     struct panel_scales scales;
-    for (uint32_t i = 0; i < round->blocks; i++) {
-        const uint32_t block = at + i, slice = block / SLICE_BLOCKS * SLICE_BLOCKS;
-        if (i == 0 || block == slice)
-            scales_at(&scales, weights->kind, panel, slice, blocks_of(weights));
-        round->tile[which][i] =
-            block_tile(weights->kind, &scales, panel, block, round->room[which][i]);
-    }
+    scales_at(&scales, weights->kind, panel, at, blocks_of(weights));
+    for (uint32_t i = 0; i < slice->blocks; i++)
+        slice->tile[which][i] =
+            block_tile(weights->kind, &scales, panel, at + i, slice->room[which][i]);
 }
 
-/* `h` is the A tile of the first rows and of the round's first block; `rows` and `panels` are
- * constants. */
-ALWAYS void round_multiply(const struct round *round, const uint8_t *h, size_t below, bool first,
-                           int rows, int panels, float *out, size_t out_stride) {
-    if (first)
-        tiles_zero();
-    else
-        tiles_load(out, out_stride, rows, panels);
-    for (uint32_t i = 0; i < round->blocks; i++, h += TILE_BYTES)
-        tiles_add(round->tile[0][i], round->tile[1][i], h, below, rows, panels);
-    tiles_store(out, out_stride, rows, panels);
-}
-
-/* All rows of a round, whose first block is block `at`, with one or two panels. */
-ALWAYS void round_rows(const struct round *round, const struct activations *x, uint32_t at,
+/* All rows, 16 at a time, of a slice whose first block is block `at`, with one or two panels, a
+ * constant. */
+ALWAYS void slice_rows(const struct slice *slice, const struct activations *x, uint32_t at,
                        uint32_t n_rows, int panels, float *out, uint32_t out_stride) {
-    const size_t below = (size_t)x->stride / PACK_BLOCK * TILE_BYTES;
     const size_t stride = out_stride * sizeof(float);
-    const uint8_t *h = (const uint8_t *)x->h + (size_t)at * TILE_BYTES;
-    for (uint32_t row = 0; row < n_rows; row += 2 * TILE_ROWS, h += 2 * below) {
+    for (uint32_t row = 0; row < n_rows; row += TILE_ROWS) {
+        const uint8_t *h = rows_tile(x, row, at);
         float *to = out + (size_t)row * out_stride;
-        if (n_rows - row > TILE_ROWS)
-            round_multiply(round, h, below, at == 0, 2, panels, to, stride);
-        else
-            round_multiply(round, h, below, at == 0, 1, panels, to, stride);
+        if (at == 0) {
+            TILE_ZERO(0);
+            TILE_ZERO(1);
+        } else {
+            TILE_LOAD(0, to, stride);
+            TILES_SPACE();
+            if (panels > 1) TILE_LOAD(1, to + PACK_ROWS, stride);
+        }
+        for (uint32_t i = 0; i < slice->blocks; i++)
+            tiles_add(slice->tile[0][i], slice->tile[1][i], h + i * TILE_BYTES, NULL, panels);
+        tiles_store(to, stride, 1, panels);
     }
 }
 
@@ -414,21 +400,21 @@ static void tiles_multiply(const struct packed_matrix *weights, const uint8_t *p
                            float *out, uint32_t out_stride) {
     const uint32_t n_blocks = blocks_of(weights);
     const size_t bytes = weights->panel_bytes;
-    struct round round;
+    struct slice slice;
     tiles_configure(n_rows <= TILE_ROWS / 2 ? TILE_ROWS / 2 : TILE_ROWS, 64, TILE_ROWS);
     for (uint32_t p = 0; p < n_panels && n_rows <= 2 * TILE_ROWS; p += 2)
         few_multiply(weights, panel + p * bytes, n_panels - p > 1 ? 2 : 1, x, n_rows,
                      out + p * PACK_ROWS, out_stride);
-    for (uint32_t at = 0; at < n_blocks && n_rows > 2 * TILE_ROWS; at += ROUND_BLOCKS) {
-        round.blocks = n_blocks - at < ROUND_BLOCKS ? n_blocks - at : ROUND_BLOCKS;
+    for (uint32_t at = 0; at < n_blocks && n_rows > 2 * TILE_ROWS; at += SLICE_BLOCKS) {
+        slice.blocks = slice_blocks(n_blocks, at);
         for (uint32_t p = 0; p < n_panels; p += 2) {
             int panels = n_panels - p > 1 ? 2 : 1;
             for (uint32_t q = 0; q < (uint32_t)panels; q++)
-                round_fill(&round, weights, at, panel + (p + q) * bytes, (int)q);
+                slice_fill(&slice, weights, at, panel + (p + q) * bytes, (int)q);
             if (panels == 2)
-                round_rows(&round, x, at, n_rows, 2, out + p * PACK_ROWS, out_stride);
+                slice_rows(&slice, x, at, n_rows, 2, out + p * PACK_ROWS, out_stride);
             else
-                round_rows(&round, x, at, n_rows, 1, out + p * PACK_ROWS, out_stride);
+                slice_rows(&slice, x, at, n_rows, 1, out + p * PACK_ROWS, out_stride);
         }
     }
     TILES_RELEASE();
@@ -450,21 +436,17 @@ void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n
         twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
 }
 
+/* To nearest, ties to even; denormals, which callers flush anyway, to zero. */
 void bf16_round(const struct activations *x, uint32_t row) {
     float *f = x->f + (size_t)row * x->stride;
-    uint16_t *h =
-        x->h + row / TILE_ROWS * TILE_ROWS * (size_t)x->stride + row % TILE_ROWS * PACK_BLOCK;
-    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7FFF);
-    for (uint32_t i = 0; i < x->stride; i += 16) {
-        __m512 value = _mm512_loadu_ps(f + i);
-        __m512i bits = _mm512_castps_si512(value), upper = _mm512_srli_epi32(bits, 16);
-        /* to nearest, ties to even; what is no number stays none */
-        __m512i near = _mm512_add_epi32(half, _mm512_and_si512(upper, one));
-        near = _mm512_srli_epi32(_mm512_add_epi32(bits, near), 16);
-        __mmask16 none = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-        near = _mm512_mask_or_epi32(near, none, upper, _mm512_set1_epi32(0x40));
-        uint16_t *tile = h + i / PACK_BLOCK * (TILE_BYTES / sizeof *h) + i % PACK_BLOCK;
-        _mm256_storeu_si256((__m256i *)tile, _mm512_cvtepi32_epi16(near));
-        _mm512_storeu_ps(f + i, _mm512_castsi512_ps(_mm512_slli_epi32(near, 16)));
+    for (uint32_t i = 0; i < x->stride; i += PACK_BLOCK, f += PACK_BLOCK) {
+        uint8_t *tile = rows_tile(x, row, i / PACK_BLOCK) + row % GROUP_ROWS * ROW_BYTES;
+        const __m512i near =
+            (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(f + 16), _mm512_loadu_ps(f));
+        _mm512_store_si512(tile, near);
+        const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(near));
+        const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(near, 1));
+        _mm512_storeu_ps(f, _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)));
+        _mm512_storeu_ps(f + 16, _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)));
     }
 }

@@ -19,7 +19,6 @@
  * scale for 32 columns unless the largest of 256 is sixteen times the largest of those. */
 
 enum {
-    SLICE_COLUMNS = SLICE_BLOCKS * PACK_BLOCK,
     ROW_BYTES = TILE_BYTES / TILE_ROWS, /* of an A tile */
     BLOCK_BYTES = 256,                  /* 4-bit values of a block of 32 columns */
     FETCH_BYTES = 2048,                 /* ahead of the stream of weights */
@@ -27,15 +26,13 @@ enum {
     TOTALS = 3 * TILE_ROWS              /* floats of a block, see struct wide_rows */
 };
 
-/* Rows of 12 bits from `row` and block `block` on. */
+/* Rows of 12 bits from `row` and block `block`, the first of a slice, on. */
 ALWAYS struct wide_rows rows_at(const struct activations *x, uint32_t row, uint32_t block) {
-    const size_t stride = x->stride, slices = (stride + SLICE_COLUMNS - 1) / SLICE_COLUMNS;
-    const size_t group = row / TILE_ROWS, in_group = row % TILE_ROWS;
-    return (struct wide_rows){
-        .q =
-            x->wide.q + (group * (stride / PACK_BLOCK) + block) * TILE_BYTES + in_group * ROW_BYTES,
-        .scale = x->wide.scale + (group * slices + block / SLICE_BLOCKS) * TILE_ROWS + in_group,
-        .total = x->wide.total + (group * (stride / PACK_BLOCK) + block) * TOTALS + in_group};
+    const size_t slice = activations_slice(x, row, block * PACK_BLOCK), in_group = row % GROUP_ROWS;
+    return (struct wide_rows){.q = x->wide.q + slice * SLICE_BLOCKS * TILE_BYTES +
+                                   in_group * ROW_BYTES,
+                              .scale = x->wide.scale + slice * GROUP_ROWS + in_group,
+                              .total = x->wide.total + slice * SLICE_BLOCKS * TOTALS + in_group};
 }
 
 /* --- one or two rows, on vectors ------------------------------------------------------------ */
@@ -195,18 +192,32 @@ static void slice_fill(struct slice *slice, const struct pack_format *format, co
     }
 }
 
-/* The sums of step s: (rows, 16). */
-ALWAYS void step_multiply(const struct slice *slice, const struct wide_rows *x, uint32_t s,
-                          bool has_min, int32_t *sums) {
-    TILE_ZERO(0);
+/* Begins the sums of step s, in C tile 0 or 1 by turns. */
+ALWAYS void step_begin(const struct slice *slice, const struct wide_rows *x, uint32_t s,
+                       bool has_min) {
     const uint32_t at = s * slice->columns;
     TILE_LOAD(4, x->q + at / PACK_BLOCK * TILE_BYTES + at % PACK_BLOCK * 2, ROW_BYTES);
-    TILE_LOAD(6, slice->tiles[0] + (size_t)s * 32 * slice->columns, 64);
-    if (has_min)
-        TILE_INT8_UINT8(0, 4, 6);
+    TILE_LOAD(5, slice->tiles[0] + (size_t)s * 32 * slice->columns, 64);
+    if (s % 2 == 0)
+        TILE_ZERO(0);
     else
-        TILE_INT8(0, 4, 6);
-    TILE_STORE(0, sums, 64);
+        TILE_ZERO(1);
+    if (s % 2 == 0 && has_min)
+        TILE_INT8_UINT8(0, 4, 5);
+    else if (s % 2 == 0)
+        TILE_INT8(0, 4, 5);
+    else if (has_min)
+        TILE_INT8_UINT8(1, 4, 5);
+    else
+        TILE_INT8(1, 4, 5);
+}
+
+/* The sums of step s: (rows, 16). */
+ALWAYS void step_end(uint32_t s, int32_t *sums) {
+    if (s % 2 == 0)
+        TILE_STORE(0, sums, 64);
+    else
+        TILE_STORE(1, sums, 64);
 }
 
 /* Adds the C tile that was stored in `sums` to the rows' parts. */
@@ -227,16 +238,20 @@ ALWAYS void step_add(const struct slice *slice, const struct wide_rows *x, uint3
 }
 
 /* All steps of a slice for `rows` rows, 8 or 16; out rows are `stride` floats apart. While the
- * vector units take one C tile apart, the tile unit fills the other. */
+ * vector units take what was stored of a C tile apart, the tile unit fills the next ones: each step
+ * begins before the one ahead of it is stored (a tenth faster than after). */
 ALWAYS void group_multiply(const struct slice *slice, const struct wide_rows *x, size_t rows,
                            bool has_min, bool first, float *out, uint32_t stride) {
     _Alignas(64) int32_t sums[2][TILE_ROWS * PACK_ROWS];
     __m512 part[TILE_ROWS];
 #pragma GCC unroll 16
     for (size_t t = 0; t < TILE_ROWS; t++) part[t] = _mm512_setzero_ps();
-    step_multiply(slice, x, 0, has_min, sums[0]);
+    step_begin(slice, x, 0, has_min);
+    if (slice->steps > 1) step_begin(slice, x, 1, has_min);
+    step_end(0, sums[0]);
     for (uint32_t s = 0; s < slice->steps; s++) {
-        if (s + 1 < slice->steps) step_multiply(slice, x, s + 1, has_min, sums[(s + 1) % 2]);
+        if (s + 2 < slice->steps) step_begin(slice, x, s + 2, has_min);
+        if (s + 1 < slice->steps) step_end(s + 1, sums[(s + 1) % 2]);
         step_add(slice, x, s, rows, has_min, sums[s % 2], part);
     }
     const __mmask16 before = first ? 0 : 0xFFFF; /* slices */

@@ -5,12 +5,10 @@
 
 #include <stdint.h>
 
+#include "cpu/kernels.h"
 #include "model/pack.h"
 
-enum {
-    SLICE_BLOCKS = 8,              /* of 32 columns */
-    SLICE_STEPS = 2 * SLICE_BLOCKS /* at most: a step is the columns of a scale, 32 or 16 */
-};
+enum { SLICE_STEPS = 2 * SLICE_BLOCKS /* at most: a step is the columns of a scale, 32 or 16 */ };
 
 /* Of each step of a slice and each of the 16 rows. A weight is scale * (value - zero) + min. */
 struct panel_scales {

@@ -21,20 +21,25 @@
     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
 #define TILES_RELEASE() __asm__ volatile("tilerelease" ::: "memory")
 
-/* Between two tile instructions that have nothing else between them. On a core with a busy sibling
- * thread (as virtual machines have them) a 2 x 2 block of TDPBF16PS with its four loads took 280
- * cycles when the eight followed each other, and 176 with eight instructions of any kind between
- * them; on a core alone 64 either way. */
+/* Between two tile instructions that have nothing else between them. On a core alone a 2 x 2 block
+ * of TDPBF16PS with its loads takes 64 cycles, whatever its order. With a busy sibling thread, as
+ * virtual machines have them, it was measured that
+ *   - eight instructions of any kind between two tile instructions make 210 of 330 cycles;
+ *   - using fewer of the eight registers makes 150 of those 210, even where that costs more loads:
+ *     four sums, one A and one B, or two sums for half of the block. */
 #define TILES_SPACE() __asm__ volatile(".rept 8\n\tnop\n\t.endr")
 
 #define ALWAYS static inline __attribute__((always_inline))
 /* The compiler does not see how often a loop over `i` runs, and leaves it small. */
 #define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
 
-enum { TILES = 8, TILE_ROWS = 16 /* at most */, TILE_BYTES = 1024 /* rows of 64 bytes */ };
+enum {
+    TILES = 6 /* in use, of 8 */,
+    TILE_ROWS = 16 /* at most */,
+    TILE_BYTES = 1024 /* rows of 64 bytes */
+};
 
-/* C in 0 to 3 (rows x 16 words), A in 4 and 5 (rows of a_bytes), B in 6 and 7 (b_rows of 64
- * bytes). */
+/* C in 0 to 3 (rows x 16 words), A in 4 (rows of a_bytes), B in 5 (b_rows of 64 bytes). */
 static inline void tiles_configure(uint32_t rows, uint32_t a_bytes, uint32_t b_rows) {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -42,8 +47,8 @@ static inline void tiles_configure(uint32_t rows, uint32_t a_bytes, uint32_t b_r
         uint8_t rows[16];
     } shapes = {.palette = 1};
     for (int t = 0; t < TILES; t++) {
-        shapes.row_bytes[t] = t == 4 || t == 5 ? (uint16_t)a_bytes : 64;
-        shapes.rows[t] = (uint8_t)(t >= 6 ? b_rows : rows);
+        shapes.row_bytes[t] = t == 4 ? (uint16_t)a_bytes : 64;
+        shapes.rows[t] = (uint8_t)(t == 5 ? b_rows : rows);
     }
     __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }

@@ -32,11 +32,12 @@ static struct activations activations_make(uint32_t rows, uint32_t width, bool f
     uint32_t stride = (width + 31) / 32 * 32, planes = fine ? 2 * rows : rows;
     uint32_t room = (rows + 15) / 16 * 16;
     struct activations x = {.stride = stride, .fine = fine};
+    size_t slices = room / 16 * activations_slices(&x);
     x.f = take(room * stride * sizeof(float));
-    x.h = take(room * stride * sizeof *x.h);
-    x.wide.q = take(room * stride * 2);
-    x.wide.scale = take(room * ((stride + 255) / 256) * sizeof(float));
-    x.wide.total = take(room * (stride / 32) * 3 * sizeof(float));
+    x.h = take(slices * 16 * 256 * sizeof *x.h);
+    x.wide.q = take(slices * 16 * 256 * 2);
+    x.wide.scale = take(slices * 16 * sizeof(float));
+    x.wide.total = take(slices * 16 * 8 * 3 * sizeof(float));
     x.q = take(planes * stride);
     x.scale = take(planes * (stride / 32) * sizeof(float));
     x.sum16 = take(planes * (stride / 16) * sizeof(int32_t));
@@ -73,13 +74,13 @@ static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t col
 
 /* The integer of column k in a wide row. */
 static int32_t wide_integer(const struct activations *x, uint32_t row, uint32_t k) {
-    const int8_t *tile = x->wide.q + (row / 16 * (x->stride / 32) + k / 32) * 1024;
+    const int8_t *tile = x->wide.q + (activations_slice(x, row, k) * 8 + k % 256 / 32) * 1024;
     const int8_t *q = tile + row % 16 * 64 + k % 32 / 16 * 32;
     return 16 * q[k % 16] + q[16 + k % 16];
 }
 
 static float wide_scale(const struct activations *x, uint32_t row, uint32_t k) {
-    return x->wide.scale[(row / 16 * ((x->stride + 255) / 256) + k / 256) * 16 + row % 16];
+    return x->wide.scale[activations_slice(x, row, k) * 16 + row % 16];
 }
 
 /* The activation the kernel really computes with. */
@@ -241,7 +242,8 @@ Test(kernels, wide_rows_hold_twelve_bits_and_their_sums) {
                     sum += wide_integer(&x, r, j);
                     if (j / 16 == c / 16) sum16 += wide_integer(&x, r, j);
                 }
-                const float *total = x.wide.total + (r / 16 * 25 + c / 32) * 48 + r % 16;
+                const size_t block = activations_slice(&x, r, c) * 8 + c % 256 / 32;
+                const float *total = x.wide.total + block * 48 + r % 16;
                 cr_assert_eq(total[0], (float)sum);
                 cr_assert_eq(total[16 + 16 * (c / 16 % 2)], (float)sum16);
             }
