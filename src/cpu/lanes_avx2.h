@@ -9,7 +9,7 @@
 #define LANES_KERNELS cpu_kernels_avx2
 #define LANES_LONG static inline
 
-enum { LANES_TOKENS = 2, LANES_UNROLL = 8, LANES_QUERIES = 4, LANES_VALUES = 1 };
+enum { LANES_TOKENS = 2, LANES_PAIR = 0, LANES_UNROLL = 8, LANES_QUERIES = 4, LANES_VALUES = 1 };
 
 struct lf {
     __m256 a, b;

@@ -11,7 +11,7 @@
 #define LANES_KERNELS cpu_kernels_avx512
 #define LANES_LONG static inline
 
-enum { LANES_TOKENS = 8, LANES_UNROLL = 8, LANES_QUERIES = 8, LANES_VALUES = 2 };
+enum { LANES_TOKENS = 8, LANES_PAIR = 6, LANES_UNROLL = 8, LANES_QUERIES = 8, LANES_VALUES = 2 };
 
 struct lf {
     __m512 v;

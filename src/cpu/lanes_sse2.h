@@ -27,6 +27,7 @@
 
 enum {
     LANES_TOKENS = 1,  /* activation rows a product keeps in registers */
+    LANES_PAIR = 0,    /* or with two panels at once, where that pays */
     LANES_UNROLL = 1,  /* sixteen registers hold one step of a loop; more is only bigger */
     LANES_QUERIES = 4, /* attention: queries, and lanes of their values, at once */
     LANES_VALUES = 1

@@ -102,7 +102,22 @@ static enum input_form prepare(const struct cpu_kernels *k, const struct made *m
     return form;
 }
 
-enum { MANY = 51 }; /* rows: tiles twice, once and in part; groups of 8 and 2, one alone */
+enum { MANY = 51 }; /* rows: tiles thrice and in part; groups of 8 or 6 and 2, one alone */
+
+/* Some rows, of which tiles, vectors and pairs of panels each have ways of their own, against the
+ * same rows among MANY. */
+static void check_few(const struct cpu_kernels *k, const struct made *made,
+                      const struct activations *x, const float *all) {
+    const uint32_t n = made->matrix.n_panels, counts[] = {3, 7, 16, 20, 32};
+    float *few = take(32 * n * 16 * sizeof(float));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        memset(few, 0xFF, 32 * n * 16 * sizeof(float));
+        k->matmul(&made->matrix, 0, n, x, counts[i], few, n * 16);
+        cr_assert_eq(memcmp(few, all, counts[i] * n * 16 * sizeof(float)), 0,
+                     "%s %s: %u rows have other bits", k->name, quant_info(made->tensor.type)->name,
+                     counts[i]);
+    }
+}
 
 /* Row r of 16 outputs from `out` on against float64. */
 static void check_row(const struct cpu_kernels *k, const struct made *made, enum input_form form,
@@ -135,6 +150,7 @@ static void check_matmul(const struct cpu_kernels *k, enum quant_type type, uint
     for (uint32_t r = 0; r < MANY; r++) two[r] = activations_make(2, cols, false, &state);
     memset(all, 0xFF, ROOM * n * 16 * sizeof(float)); /* poison: NaN */
     k->matmul(&made.matrix, 0, n, &x, MANY, all, n * 16);
+    check_few(k, &made, &x, all);
     for (uint32_t p = 0; p < n; p++)
         for (uint32_t r = 0; r < MANY; r++) {
             if (p == 0) {
