@@ -56,6 +56,7 @@ static struct activations fast_take_activations(const struct fast *f, struct are
     a.q = fast_take(arena, planes * stride, 1);
     a.scale = fast_take_floats(arena, planes * (stride / 32));
     a.sum16 = fast_take(arena, planes * (stride / 16), sizeof(int32_t));
+    a.sum32 = fast_take(arena, planes * (stride / 32), sizeof(int32_t));
     return a;
 }
 

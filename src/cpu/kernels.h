@@ -49,6 +49,7 @@ struct activations {
     int8_t *q;             /* (planes, stride) */
     float *scale;          /* (planes, stride / 32) */
     int32_t *sum16;        /* (planes, stride / 16): sums of q */
+    int32_t *sum32;        /* (planes, stride / 32) */
     uint32_t stride;
     bool fine; /* two planes a row */
 };
@@ -113,7 +114,7 @@ struct cpu_kernels {
     void (*round)(const struct activations *x, uint32_t row);
     /* Fills one of the wide rows from its f; NULL without int12_kinds. */
     void (*widen)(const struct activations *x, uint32_t row);
-    /* Fills q, scale and sum16 of one row from its f, in its one or two planes. */
+    /* Fills q, scale and sums of one row from its f, in its one or two planes. */
     void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
     /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t width, uint32_t stride,

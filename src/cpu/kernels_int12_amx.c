@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 #include "cpu/scales_amx.h"
 #include "cpu/tiles.h"
+#include "cpu/vnni.h"
 
 /* Products of 4-bit values u with activations n of 12 bits (INPUT_INT12), on tiles for some rows
  * and on vectors for one or two: the same bits either way. The columns are taken in slices of 256,
@@ -43,12 +44,6 @@ struct shape {
     bool has_min;
 };
 
-ALWAYS __m512i four_columns(const int8_t *q) {
-    int32_t four;
-    __builtin_memcpy(&four, q, 4);
-    return _mm512_set1_epi32(four);
-}
-
 /* Adds a block of one panel to the parts of `rows` rows; `at` is its number in the slice. */
 ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
                        const struct panel_scales *scales, uint32_t at, const struct wide_rows *x,
@@ -70,8 +65,8 @@ ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) {
                 const int8_t *q = x->q + t * ROW_BYTES + 32 * half + 4 * v;
-                upper[step][t] = _mm512_dpbusd_epi32(upper[step][t], w[half], four_columns(q));
-                lower[step][t] = _mm512_dpbusd_epi32(lower[step][t], w[half], four_columns(q + 16));
+                upper[step][t] = vnni_add(upper[step][t], w[half], q);
+                lower[step][t] = vnni_add(lower[step][t], w[half], q + 16);
             }
         }
     }

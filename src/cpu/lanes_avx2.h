@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
+
 #define LANES_NAME "avx2"
 #define LANES_KERNELS cpu_kernels_avx2
 #define LANES_LONG static inline
@@ -139,13 +141,13 @@ static inline __m256i li_dot_half(__m256i acc, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-static inline struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
-    __m256i x = _mm256_set1_epi32(x4);
+static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *four) {
+    __m256i x = _mm256_set1_epi32((int32_t)bytes_u32(four));
     return (struct li){li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x, w.a)),
                        li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x, w.b))};
 }
-static inline struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
-    __m256i x = _mm256_set1_epi32(x4);
+static inline struct li li_dot_u4(struct li acc, struct lw w, const int8_t *four) {
+    __m256i x = _mm256_set1_epi32((int32_t)bytes_u32(four));
     return (struct li){li_dot_half(acc.a, w.a, x), li_dot_half(acc.b, w.b, x)};
 }
 

@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "cpu/vnni.h"
+
 #define LANES_NAME "avx512"
 #define LANES_KERNELS cpu_kernels_avx512
 #define LANES_LONG static inline
@@ -114,11 +116,11 @@ static inline struct lw lw_load_high4(const uint8_t *p) {
 static inline struct li li_start_s8(int32_t sum_x) {
     return (struct li){_mm512_set1_epi32(-128 * sum_x)};
 }
-static inline struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
-    return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(x4))};
+static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
+    return (struct li){vnni_add(acc.v, w.v, x)};
 }
-static inline struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
-    return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(x4))};
+static inline struct li li_dot_u4(struct li acc, struct lw w, const int8_t *x) {
+    return (struct li){vnni_add(acc.v, w.v, x)};
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include <emmintrin.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "gguf/quant.h"
 
 #define LANES_NAME "sse2"
@@ -211,8 +212,8 @@ LANE __m128i li_words(int32_t x4) {
     __m128i bytes = _mm_set1_epi32(x4);
     return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
 }
-LANE struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
-    __m128i x = li_words(x4);
+LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *four) {
+    __m128i x = li_words((int32_t)bytes_u32(four));
     for (int i = 0; i < 4; i++) {
         __m128i low = _mm_srai_epi16(_mm_unpacklo_epi8(w.v[i], w.v[i]), 8);
         __m128i high = _mm_srai_epi16(_mm_unpackhi_epi8(w.v[i], w.v[i]), 8);
@@ -220,8 +221,8 @@ LANE struct li li_dot_s8(struct li acc, struct lw w, int32_t x4) {
     }
     return acc;
 }
-LANE struct li li_dot_u4(struct li acc, struct lw w, int32_t x4) {
-    __m128i x = li_words(x4), zero = _mm_setzero_si128();
+LANE struct li li_dot_u4(struct li acc, struct lw w, const int8_t *four) {
+    __m128i x = li_words((int32_t)bytes_u32(four)), zero = _mm_setzero_si128();
     for (int i = 0; i < 4; i++)
         acc.v[i] = li_dot_quarter(acc.v[i], _mm_unpacklo_epi8(w.v[i], zero),
                                   _mm_unpackhi_epi8(w.v[i], zero), x);

@@ -178,6 +178,7 @@ static struct activations rig_activations(const float *x, uint32_t stride, uint3
     a.q = rig_host((size_t)rows * planes * padded);
     a.scale = rig_host((size_t)rows * planes * (padded / 32) * sizeof(float));
     a.sum16 = rig_host((size_t)rows * planes * (padded / 16) * sizeof(int32_t));
+    a.sum32 = rig_host((size_t)rows * planes * (padded / 32) * sizeof(int32_t));
     for (uint32_t row = 0; row < rows; row++) {
         for (uint32_t k = 0; k < padded; k++)
             a.f[(size_t)row * padded + k] = k < cols ? x[(size_t)row * stride + k] : 0;
@@ -200,7 +201,7 @@ bool rig_product_cpu(const struct rig_matrix *m, const float *x, uint32_t stride
             segment.panels += at / format->unit_columns * format->unit_bytes;
             segment.cols = cols - at < length ? cols - at : length;
             struct activations from = a;
-            from.q += at, from.scale += at / 32, from.sum16 += at / 16;
+            from.q += at, from.scale += at / 32, from.sum16 += at / 16, from.sum32 += at / 32;
             cpu_kernels_avx2.matmul(&segment, panel, 1, &from, rows * planes, part, PACK_ROWS);
             for (uint32_t i = 0; i < rows * planes * PACK_ROWS; i++)
                 sum[i] = at == 0 ? part[i] : sum[i] + part[i];

@@ -41,6 +41,7 @@ static struct activations activations_make(uint32_t rows, uint32_t width, bool f
     x.q = take(planes * stride);
     x.scale = take(planes * (stride / 32) * sizeof(float));
     x.sum16 = take(planes * (stride / 16) * sizeof(int32_t));
+    x.sum32 = take(planes * (stride / 32) * sizeof(int32_t));
     for (uint32_t r = 0; r < rows; r++)
         for (uint32_t k = 0; k < width; k++)
             x.f[r * stride + k] = block_rig_real(state) * (k % 17 == 0 ? 8.0f : 1.0f);
