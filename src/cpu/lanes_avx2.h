@@ -61,6 +61,12 @@ static inline struct lf lf_abs(struct lf x) {
     __m256 sign = _mm256_set1_ps(-0.0f);
     return (struct lf){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
+static inline float lf_largest(struct lf x) {
+    __m256 half = _mm256_max_ps(x.a, x.b);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
 static inline struct lf lf_zero_below(struct lf x, struct lf limit, struct lf y) {
     return (struct lf){_mm256_and_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_NLT_UQ), y.a),
                        _mm256_and_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_NLT_UQ), y.b)};
@@ -113,6 +119,12 @@ static inline void li_store_s8(int8_t *p, struct li x) {
     _mm_storeu_si128((__m128i *)p, bytes);
 }
 
+static inline int32_t li_sum(struct li x) {
+    __m256i half = _mm256_add_epi32(x.a, x.b);
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
 static inline struct li li_set(int32_t x) {
     return (struct li){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
 }

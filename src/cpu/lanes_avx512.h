@@ -61,6 +61,9 @@ static inline struct lf lf_min(struct lf a, struct lf b) {
 static inline struct lf lf_abs(struct lf a) {
     return (struct lf){_mm512_abs_ps(a.v)};
 }
+static inline float lf_largest(struct lf a) {
+    return _mm512_reduce_max_ps(a.v);
+}
 static inline struct lf lf_zero_below(struct lf x, struct lf limit, struct lf a) {
     return (struct lf){_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), a.v)};
 }
@@ -99,6 +102,9 @@ static inline void li_store_s8(int8_t *p, struct li a) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(a.v));
 }
 
+static inline int32_t li_sum(struct li a) {
+    return _mm512_reduce_add_epi32(a.v);
+}
 static inline struct li li_set(int32_t x) {
     return (struct li){_mm512_set1_epi32(x)};
 }

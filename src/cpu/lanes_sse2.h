@@ -1,14 +1,21 @@
 /* lanes_sse2: sixteen lanes in four registers, for every x86-64.
  *
- * The vocabulary (the same in lanes_avx2.h and lanes_avx512.h; a new instruction set is one more
- * such file): struct lf, li   sixteen floats, sixteen int32 struct lw       64 weight bytes: lane r
- * has the four bytes of columns 4 g .. 4 g + 3 of row r lf_fma(a, b, c) a * b + c, fused where the
- * instruction set can (SSE2 rounds twice) lf_fnma         c - a * b lf_bf16_even, _odd   of 32
- * values: 2 r, 2 r + 1 in lane r lf_zero_below(x, limit, a)   a, but 0 in lanes with x < limit
- * lf_scale_exponent(a, n)      a * 2^n, n in -126 .. 127 li_round to nearest, ties to even
- * li_start_s8(sum of x) what the sum of a block starts at; li_dot_s8 adds four columns of int8
- * weights li_dot_u4       the same for weights 0 .. 15 Integer sums are exact and therefore the
- * same everywhere; only lf_fma tells instruction sets apart. */
+ * The vocabulary is the same in lanes_avx2.h and lanes_avx512.h; a new instruction set is one more
+ * such file. Integer sums are exact and therefore the same everywhere; only lf_fma tells
+ * instruction sets apart.
+ *
+ *   struct lf, li               sixteen floats, sixteen int32
+ *   struct lw                   64 weight bytes: lane r has columns 4 g .. 4 g + 3 of row r
+ *   lf_fma(a, b, c)             a * b + c, fused where the instruction set can (SSE2 rounds twice)
+ *   lf_fnma(a, b, c)            c - a * b, likewise
+ *   lf_bf16_even, lf_bf16_odd   of 32 values: 2 r, 2 r + 1 in lane r
+ *   lf_zero_below(x, limit, a)  a, but 0 in lanes with x < limit
+ *   lf_scale_exponent(a, n)     a * 2^n, n in -126 .. 127
+ *   lf_largest(a), li_sum(a)    of all lanes
+ *   li_round(a)                 to nearest, ties to even
+ *   li_start_s8(sum of x)       what the sum of a block starts at
+ *   li_dot_s8(sum, w, x)        adds four columns of int8 weights with the four int8 at x
+ *   li_dot_u4(sum, w, x)        the same for weights 0 .. 15 */
 #ifndef WICK_CPU_LANES_SSE2_H
 #define WICK_CPU_LANES_SSE2_H
 
@@ -90,6 +97,11 @@ LANE struct lf lf_min(struct lf a, struct lf b) {
 LANE struct lf lf_abs(struct lf a) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_andnot_ps(_mm_set1_ps(-0.0f), a.v[i]);
     return a;
+}
+LANE float lf_largest(struct lf a) {
+    __m128 m = _mm_max_ps(_mm_max_ps(a.v[0], a.v[1]), _mm_max_ps(a.v[2], a.v[3]));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
 }
 LANE struct lf lf_zero_below(struct lf x, struct lf limit, struct lf a) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_and_ps(_mm_cmpnlt_ps(x.v[i], limit.v[i]), a.v[i]);
@@ -176,6 +188,11 @@ LANE void li_store_s8(int8_t *p, struct li a) {
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(low, high));
 }
 
+LANE int32_t li_sum(struct li a) {
+    __m128i s = _mm_add_epi32(_mm_add_epi32(a.v[0], a.v[1]), _mm_add_epi32(a.v[2], a.v[3]));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
 LANE struct li li_set(int32_t x) {
     __m128i v = _mm_set1_epi32(x);
     return (struct li){{v, v, v, v}};
