@@ -143,6 +143,8 @@ def measure(given, name, model):
         print(f"  {label:18} {ours:10.2f} {theirs:10.2f} tokens/s {row['ratio']:7.2f}{share}",
               flush=True)
     for label, kept, unit, scale in (("start to first", loads, "s", 1), ("peak memory", peaks, "MB", 1e6)):
+        if not kept["wick"]:  # no point that measures it
+            continue
         ours, theirs = (statistics.median(kept[who]) / scale for who in ("wick", "llama.cpp"))
         rows.append({"point": label, "wick": ours, "llama.cpp": theirs, "ratio": theirs / ours})
         print(f"  {label:18} {ours:10.2f} {theirs:10.2f} {unit:8} {theirs / ours:7.2f}", flush=True)
