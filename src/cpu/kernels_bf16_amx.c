@@ -22,7 +22,6 @@
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
-    ROW_BYTES = 64,    /* of an A tile */
     BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
     FETCH_F16 = 3072,  /* bytes ahead of the stream of weights: what each form reads fastest with */
     FETCH_Q8 = 2048,

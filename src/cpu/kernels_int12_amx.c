@@ -20,11 +20,10 @@
  * scale for 32 columns unless the largest of 256 is sixteen times the largest of those. */
 
 enum {
-    ROW_BYTES = TILE_BYTES / TILE_ROWS, /* of an A tile */
-    BLOCK_BYTES = 256,                  /* 4-bit values of a block of 32 columns */
-    FETCH_BYTES = 2048,                 /* ahead of the stream of weights */
-    TWINS_MAX = 2,                      /* rows that vectors take */
-    TOTALS = 3 * TILE_ROWS              /* floats of a block, see struct wide_rows */
+    BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
+    FETCH_BYTES = 2048,    /* ahead of the stream of weights */
+    TWINS_MAX = 2,         /* rows that vectors take */
+    TOTALS = 3 * TILE_ROWS /* floats of a block, see struct wide_rows */
 };
 
 /* Rows of 12 bits from `row` and block `block`, the first of a slice, on. */

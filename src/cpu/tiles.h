@@ -34,9 +34,10 @@
 #define KEEP_ROLLED(i) __asm__ volatile("" : "+r"(i))
 
 enum {
-    TILES = 6 /* in use, of 8 */,
-    TILE_ROWS = 16 /* at most */,
-    TILE_BYTES = 1024 /* rows of 64 bytes */
+    TILES = 6,      /* in use, of 8 */
+    TILE_ROWS = 16, /* at most */
+    ROW_BYTES = 64, /* of a whole tile */
+    TILE_BYTES = TILE_ROWS * ROW_BYTES
 };
 
 /* C in 0 to 3 (rows x 16 words), A in 4 (rows of a_bytes), B in 5 (b_rows of 64 bytes). */
