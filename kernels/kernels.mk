@@ -78,8 +78,8 @@ $(PTX_OBJECTS): private FILE_FLAGS := -Wa,-I$(dir $(PTX_INCLUDED))
 KERNEL_TESTS   := $(patsubst tests/kernels/%.c,%,$(wildcard tests/kernels/test_*.c))
 KERNEL_TEST_IN := $(filter-out $(KERNEL_TESTS:%=tests/kernels/%.c),$(wildcard tests/kernels/*.c)) \
                   tests/unit/block_rig.c src/cuda/repack.c src/model/pack.c \
-                  $(wildcard src/gguf/quant*.c) src/cpu/kernels_avx2.c src/base/panic.c src/base/log.c \
-                  src/base/clock.c
+                  $(wildcard src/gguf/quant*.c) src/cpu/kernels_avx2.c src/cpu/kv_layout.c \
+                  src/base/panic.c src/base/log.c src/base/clock.c
 kernel_test_objects = $(patsubst %.c,$(BUILD)/obj/kernels/%.o,$(1))
 
 .PRECIOUS: $(BUILD)/obj/kernels/%.o

@@ -9,7 +9,8 @@
 #include "cpu/fast_state.h"
 #include "cpu/isa.h"
 
-static struct fast_widths fast_widths_of(const struct model_geometry *geo,
+static struct fast_widths fast_widths_of(const struct cpu_kernels *kernels,
+                                         const struct model_geometry *geo,
                                          const struct backend_limits *limits) {
     struct fast_widths w = {.dim = geo->dim,
                             .q = geo->n_heads * geo->head_dim,
@@ -21,10 +22,12 @@ static struct fast_widths fast_widths_of(const struct model_geometry *geo,
     w.kv_pad = (uint32_t)round_up(w.kv, PACK_BLOCK);
     w.ffn_pad = (uint32_t)round_up(w.ffn, PACK_BLOCK);
     w.vocab_pad = (uint32_t)round_up(geo->vocab, PACK_ROWS);
-    w.block_heads = w.group < ATTEND_QUERIES ? w.group : ATTEND_QUERIES;
-    w.block_rows = ATTEND_QUERIES / w.block_heads;
+    w.block_heads = w.group < kernels->attend_queries ? w.group : kernels->attend_queries;
+    w.block_rows = kernels->attend_queries / w.block_heads;
     w.group_blocks = (w.group + w.block_heads - 1) / w.block_heads;
     w.head_pad = (uint32_t)round_up(geo->head_dim, 32);
+    w.attend_scratch =
+        round_up(kernels->attend_scratch + w.head_pad * kernels->attend_scratch_dim, 16);
     w.parts = FAST_SHARED * geo->n_heads * ((limits->ctx + ATTEND_CHUNK - 1) / ATTEND_CHUNK);
     w.rows = (uint32_t)round_up(limits->rows_max, 16);
     w.logits = (uint32_t)round_up(limits->logits_max, 16);
@@ -121,13 +124,14 @@ static void fast_carve_activations(struct fast *f, const struct model_geometry *
     f->attn = fast_take_activations(f, arena, rows, w->q_pad, false);
     f->ffn = fast_take_activations(f, arena, rows, w->ffn_pad, true);
     f->last = fast_take_activations(f, arena, logits, w->dim_pad, true);
-    f->rope_cos = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
-    f->rope_sin = fast_take_floats(arena, (size_t)rows * (geo->rope_dim / 2));
+    f->rope_cos = fast_take_floats(arena, (size_t)rows * geo->rope_dim);
+    f->rope_sin = fast_take_floats(arena, (size_t)rows * geo->rope_dim);
     f->logits = fast_take_floats(arena, (size_t)logits * w->vocab_pad);
     if (f->limits.mapped)
         f->panels = fast_take(arena, (size_t)threads * FAST_GROUP, f->panel_bytes);
-    f->attend_scratch = fast_take_floats(arena, (size_t)threads * ATTEND_SCRATCH);
-    f->attended = fast_take_floats(arena, (size_t)threads * ATTEND_QUERIES * w->head_pad);
+    f->attend_scratch = fast_take_floats(arena, (size_t)threads * w->attend_scratch);
+    f->attended =
+        fast_take_floats(arena, (size_t)threads * f->kernels->attend_queries * w->head_pad);
     f->part = fast_take(arena, w->parts, sizeof *f->part);
     f->part_values = fast_take_floats(arena, (size_t)w->parts * w->head_pad);
     f->tile = fast_take_floats(arena, (size_t)threads * 2 * rows * FAST_GROUP * PACK_ROWS);
@@ -170,13 +174,13 @@ struct backend *fast_carve(const struct cpu_kernels *kernels, const struct model
     f->kernels = kernels;
     f->model = model;
     f->limits = *limits;
-    f->width = fast_widths_of(&model->geo, limits);
+    f->width = fast_widths_of(kernels, &model->geo, limits);
     f->layer = layers;
     f->panel_bytes = f->weight_bytes = 0;
     fast_carve_weights(f, model, arena);
     arena_section(arena, "KV cache");
-    f->kv =
-        kv_layout_of(limits->kv_type, model->geo.n_kv_heads, model->geo.head_dim, limits->n_pages);
+    f->kv = kv_layout_of(limits->kv_type, kernels->kv_tiles, model->geo.n_kv_heads,
+                         model->geo.head_dim, limits->n_pages);
     uint64_t kv_bytes = model->geo.n_layers * f->kv.layer_bytes;
     f->kv_pages = arena_take(arena, kv_bytes, ARENA_ALIGN);
     fast_carve_activations(f, &model->geo, arena);

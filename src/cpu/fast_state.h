@@ -29,10 +29,11 @@ struct fast_widths {
     uint32_t dim_pad, q_pad, kv_pad, ffn_pad; /* multiples of 32 */
     uint32_t vocab_pad;                       /* multiple of 16 */
     uint32_t group;                           /* query heads of a KV head */
-    uint32_t block_heads;  /* query heads of an attend job: at most ATTEND_QUERIES */
-    uint32_t block_rows;   /* and rows: what fits of ATTEND_QUERIES */
+    uint32_t block_heads;  /* query heads of an attend job: at most kernels->attend_queries */
+    uint32_t block_rows;   /* and rows at most: what fits of those */
     uint32_t group_blocks; /* attend jobs of a KV head and its rows */
     uint32_t head_pad;     /* head_dim, multiple of 32 */
+    size_t attend_scratch; /* floats of an attend job */
     uint32_t parts;        /* of attention that few long sequences are shared out in */
     uint32_t rows, logits; /* of the batch at most, padded to 16 */
 };
@@ -76,7 +77,7 @@ struct fast {
     float *output_norm;     /* (dim_pad) */
     double *rope_frequency; /* (rope_dim / 2) */
     struct kv_layout kv;
-    uint8_t *kv_pages; /* (n_layers, n_pages, page_bytes) */
+    uint8_t *kv_pages; /* (n_layers, kv.layer_bytes) */
 
     /* Activations, (rows_max, ...) */
     float *x;                   /* (dim_pad) residual stream */
@@ -85,10 +86,10 @@ struct fast {
     struct activations attn;    /* (q_pad) attention output, input of attn_out */
     struct activations ffn;     /* (ffn_pad) input of down */
     struct activations last;    /* (logits_max, dim_pad) input of the head */
-    float *rope_cos, *rope_sin; /* (rope_dim / 2) */
+    float *rope_cos, *rope_sin; /* (rope_dim) as kernels->rotate has it: signed */
     float *logits;              /* (logits_max, vocab_pad) */
-    float *attend_scratch;      /* (threads, ATTEND_SCRATCH) */
-    float *attended;            /* (threads, ATTEND_QUERIES, head_pad) */
+    float *attend_scratch;      /* (threads, width.attend_scratch) */
+    float *attended;            /* (threads, kernels->attend_queries, head_pad) */
     struct attend_sum *part;    /* (width.parts): of (rows, heads, step.chunks) */
     float *part_values;         /* (width.parts, head_pad) */
     uint8_t *panels;    /* (threads, FAST_GROUP, panel_bytes) of a mapped file, just packed */

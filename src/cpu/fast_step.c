@@ -33,12 +33,14 @@ static enum input_form step_form(const struct fast *f, const struct packed_matri
     return kernels_input(f->kernels, weights);
 }
 
-/* Brings a row into the forms (enum input_form) that its products want. */
+/* Brings a row into the forms (enum input_form) that its products with n_rows rows want. */
 static void step_prepare(const struct fast *f, const struct activations *in, uint32_t row,
-                         uint32_t width, uint32_t forms) {
+                         uint32_t n_rows, uint32_t width, uint32_t forms) {
+    const float *from = in->f + (size_t)row * in->stride;
     if (forms & INPUT_INT8) f->kernels->quantise(in, row, width);
     if (forms & INPUT_INT12) f->kernels->widen(in, row);
-    if (forms & INPUT_BF16) f->kernels->round(in, row); /* last: it rounds f as well */
+    if (forms & INPUT_BF16) /* last: it may round f */
+        f->kernels->round(in, row, 0, in->stride, n_rows, from);
 }
 
 /* Items of a matrix: groups of step.group panels. */
@@ -76,6 +78,21 @@ static void step_matmul(const struct fast *f, uint32_t member, const struct pack
     f->kernels->matmul(&packed, 0, panels.n, in, n_rows, out, stride);
 }
 
+/* Cosines and sines of a row's position, for both elements of each pair. */
+static void step_angles(struct fast *f, uint32_t row) {
+    const struct model_geometry *geo = &f->model->geo;
+    const uint32_t pairs = geo->rope_dim / 2, apart = geo->rope_pairs == ROPE_NORM ? 1 : pairs;
+    float *c = f->rope_cos + (size_t)row * geo->rope_dim;
+    float *s = f->rope_sin + (size_t)row * geo->rope_dim;
+    for (uint32_t pair = 0; pair < pairs; pair++) {
+        const double angle = f->step.batch->row[row].position * f->rope_frequency[pair];
+        const uint32_t i = geo->rope_pairs == ROPE_NORM ? 2 * pair : pair;
+        c[i] = c[i + apart] = (float)cos(angle);
+        s[i + apart] = (float)sin(angle);
+        s[i] = -s[i + apart];
+    }
+}
+
 /* x = row of the embedding table; the angles of this row's position. */
 static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
@@ -87,26 +104,23 @@ static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
     else
         quant_info(f->model->token_embd.type)
             ->expand(f->token_embd + (size_t)r->token * f->token_embd_row_bytes, x, geo->dim);
-    uint32_t pairs = geo->rope_dim / 2;
-    for (uint32_t i = 0; i < pairs; i++) {
-        double angle = (double)r->position * f->rope_frequency[i];
-        f->rope_cos[(size_t)row * pairs + i] = (float)cos(angle);
-        f->rope_sin[(size_t)row * pairs + i] = (float)sin(angle);
-    }
+    step_angles(f, row);
 }
 
 static void step_norm(struct fast *f, const float *x, const float *weight,
-                      const struct activations *out, uint32_t out_row, uint32_t forms) {
+                      const struct activations *out, uint32_t out_row, uint32_t n_rows,
+                      uint32_t forms) {
     f->kernels->rms_norm(x, weight, f->width.dim, f->width.dim_pad, f->model->geo.norm_eps,
                          out->f + (size_t)out_row * out->stride);
-    step_prepare(f, out, out_row, f->width.dim, forms);
+    step_prepare(f, out, out_row, n_rows, f->width.dim, forms);
 }
 
 static void phase_attn_norm(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
     uint32_t forms = step_form(f, &layer->q) | step_form(f, &layer->k) | step_form(f, &layer->v);
-    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->attn_norm, &f->norm, row, forms);
+    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->attn_norm, &f->norm, row,
+              f->step.batch->n_rows, forms);
 }
 
 static void step_add_bias(const struct fast *f, const float *bias, uint32_t width, float *out,
@@ -142,15 +156,9 @@ static void phase_qkv(struct fast *f, uint32_t member, uint32_t item) {
 /* (a, b) -> (a cos - b sin, a sin + b cos) for each pair of one head. */
 static void step_rotate(const struct fast *f, uint32_t row, float *head) {
     const struct model_geometry *geo = &f->model->geo;
-    uint32_t pairs = geo->rope_dim / 2;
-    const float *c = f->rope_cos + (size_t)row * pairs, *s = f->rope_sin + (size_t)row * pairs;
-    uint32_t step = geo->rope_pairs == ROPE_NORM ? 2 : 1;
-    uint32_t apart = geo->rope_pairs == ROPE_NORM ? 1 : pairs;
-    for (uint32_t i = 0; i < pairs; i++) {
-        float a = head[i * step], b = head[i * step + apart];
-        head[i * step] = a * c[i] - b * s[i];
-        head[i * step + apart] = a * s[i] + b * c[i];
-    }
+    const size_t at = (size_t)row * geo->rope_dim;
+    f->kernels->rotate(f->rope_cos + at, f->rope_sin + at, geo->rope_dim,
+                       geo->rope_pairs == ROPE_NORM, head);
 }
 
 /* Rotates the queries and the key of a row and KV head, stores key and value. */
@@ -162,8 +170,9 @@ static void step_rope(struct fast *f, uint32_t row, uint32_t head) {
     float *k = f->k + (size_t)row * f->width.kv_pad + head * geo->head_dim;
     const float *v = f->v + (size_t)row * f->width.kv_pad + head * geo->head_dim;
     step_rotate(f, row, k);
-    kv_store(&f->kv, f->kv_pages + f->step.layer * f->kv.layer_bytes,
-             r->pages[r->position / KV_PAGE_TOKENS], r->position % KV_PAGE_TOKENS, head, k, v);
+    f->kernels->store(&f->kv, f->kv_pages + f->step.layer * f->kv.layer_bytes,
+                      r->pages[r->position / KV_PAGE_TOKENS], r->position % KV_PAGE_TOKENS, head, k,
+                      v);
 }
 
 /* Items: (row, KV head). */
@@ -217,7 +226,8 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
     const uint32_t chunk = item % f->step.chunks, rest = item / f->step.chunks;
     const uint32_t block = rest / w->group_blocks / geo->n_kv_heads;
     const bool whole = f->step.chunks == 1;
-    struct attend_sum sum[ATTEND_QUERIES];
+    struct attend_sum sum[ATTEND_TILE_QUERIES];
+    struct attend_query queries[ATTEND_TILE_QUERIES];
     struct attend_job job = {
         .kv = &f->kv,
         .layer = f->kv_pages + f->step.layer * f->kv.layer_bytes,
@@ -226,18 +236,19 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
         .from = chunk * ATTEND_CHUNK,
         .to = whole ? UINT32_MAX : (chunk + 1) * ATTEND_CHUNK,
         .scale = 1.0f / sqrtf((float)geo->head_dim),
-        .scratch = f->attend_scratch + (size_t)member * ATTEND_SCRATCH,
+        .query = queries,
+        .scratch = f->attend_scratch + member * w->attend_scratch,
     };
     const struct heads heads = step_heads(f, job.kv_head, rest % w->group_blocks);
     const uint32_t row = f->step.block_row[block], row_end = f->step.block_row[block + 1];
     for (uint32_t r = row; r < row_end; r++)
         for (uint32_t head = heads.first; head < heads.end; head++) {
-            struct attend_query *query = &job.query[job.n_queries];
+            struct attend_query *query = &queries[job.n_queries];
             query->query = f->q + (size_t)r * w->q_pad + head * geo->head_dim;
             query->n_kv = f->step.batch->row[r].position + 1;
             query->weights_out = step_weights_out(f, r, head);
             query->sum = whole ? &sum[job.n_queries] : step_part(f, r, head, chunk);
-            size_t at = whole ? (size_t)member * ATTEND_QUERIES + job.n_queries
+            size_t at = whole ? (size_t)member * f->kernels->attend_queries + job.n_queries
                               : (size_t)(query->sum - f->part);
             *query->sum = (struct attend_sum){.values = (whole ? f->attended : f->part_values) +
                                                         at * w->head_pad};
@@ -259,7 +270,8 @@ static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
             f->kernels->attend_merge(sum, sum + chunk, geo->head_dim);
         step_attended(f, row, head, sum);
     }
-    step_prepare(f, &f->attn, row, f->width.q, step_form(f, &f->layer[f->step.layer].attn_out));
+    step_prepare(f, &f->attn, row, f->step.batch->n_rows, f->width.q,
+                 step_form(f, &f->layer[f->step.layer].attn_out));
 }
 
 /* The product of some panels with n_rows rows in the member's tile, (n_rows, 16 panels.n). */
@@ -304,7 +316,14 @@ static void phase_ffn_norm(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
     const struct fast_layer *layer = &f->layer[f->step.layer];
     uint32_t forms = step_form(f, &layer->gate) | step_form(f, &layer->up);
-    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->ffn_norm, &f->norm, row, forms);
+    step_norm(f, f->x + (size_t)row * f->width.dim_pad, layer->ffn_norm, &f->norm, row,
+              f->step.batch->n_rows, forms);
+}
+
+/* Rounding, which is done element by element, needs no phase of its own before down. */
+static bool step_rounds_early(const struct fast *f) {
+    const struct packed_matrix *down = &f->layer[f->step.layer].down;
+    return step_form(f, down) == INPUT_BF16 && f->backend.tap == NULL;
 }
 
 /* silu(gate) * up, some panels of both. */
@@ -313,12 +332,14 @@ static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
     struct panels panels = step_panels_of(f, &layer->gate, item);
     float *gate = step_tile(f, member, 0), *up = step_tile(f, member, 1);
     uint32_t n_rows = f->step.batch->n_rows, width = panels.n * PACK_ROWS;
+    const bool early = step_rounds_early(f);
     step_matmul(f, member, &layer->gate, panels, &f->norm, n_rows, gate, width);
     step_matmul(f, member, &layer->up, panels, &f->norm, n_rows, up, width);
     for (uint32_t row = 0; row < n_rows; row++, gate += width, up += width) {
         size_t at = (size_t)row * f->width.ffn_pad + panels.first * PACK_ROWS;
-        for (uint32_t i = 0; i < width; i += 16)
-            f->kernels->silu_mul(gate + i, up + i, f->ffn.f + at + i);
+        float *out = early ? gate : f->ffn.f + at;
+        for (uint32_t i = 0; i < width; i += 16) f->kernels->silu_mul(gate + i, up + i, out + i);
+        if (early) f->kernels->round(&f->ffn, row, panels.first * PACK_ROWS, width, n_rows, out);
         if (f->backend.tap == NULL) continue;
         memcpy(f->tapped.gate + at, gate, width * sizeof(float));
         memcpy(f->tapped.up + at, up, width * sizeof(float));
@@ -327,7 +348,8 @@ static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
 
 static void phase_down_in(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
-    step_prepare(f, &f->ffn, row, f->width.ffn, step_form(f, &f->layer[f->step.layer].down));
+    step_prepare(f, &f->ffn, row, f->step.batch->n_rows, f->width.ffn,
+                 step_form(f, &f->layer[f->step.layer].down));
 }
 
 static void phase_down(struct fast *f, uint32_t member, uint32_t item) {
@@ -338,7 +360,7 @@ static void phase_down(struct fast *f, uint32_t member, uint32_t item) {
 static void phase_final_norm(struct fast *f, uint32_t member, uint32_t index) {
     (void)member;
     const float *x = f->x + (size_t)f->step.logits_row[index] * f->width.dim_pad;
-    step_norm(f, x, f->output_norm, &f->last, index, step_form(f, &f->output));
+    step_norm(f, x, f->output_norm, &f->last, index, f->step.n_logits, step_form(f, &f->output));
 }
 
 static void phase_head(struct fast *f, uint32_t member, uint32_t item) {
@@ -517,17 +539,31 @@ static void step_next(struct fast *f) {
     if (f->backend.tap != NULL) fast_tap_phase(f);
     step_to_next(f, &f->step.phase, &f->step.layer);
     if (f->step.phase == PHASE_ROPE && f->step.rope_fused) f->step.phase = PHASE_ATTEND;
+    if (f->step.phase == PHASE_DOWN_IN && step_rounds_early(f)) f->step.phase = PHASE_DOWN;
+}
+
+/* Rows of an attend job: as many as there is room for, if that leaves every thread some jobs to
+ * claim; and no fewer than vectors share. */
+static uint32_t step_rows_together(const struct fast *f, const struct batch *batch) {
+    const struct fast_widths *w = &f->width;
+    const uint32_t jobs = batch->n_rows * f->model->geo.n_kv_heads * w->group_blocks;
+    const uint32_t least = ATTEND_QUERIES / w->block_heads;
+    uint32_t rows = jobs / (f->limits.threads * STEP_CLAIMS);
+    if (rows < least) rows = least;
+    if (rows > w->block_rows) rows = w->block_rows;
+    return rows > 0 ? rows : 1;
 }
 
 /* Consecutive rows of a sequence share what attention loads. */
 static void step_block_rows(struct fast *f, const struct batch *batch) {
     struct fast_step *step = &f->step;
+    const uint32_t together = step_rows_together(f, batch);
     /* Where no row waits for the keys of another, attention stores what it needs itself. */
     step->rope_fused = f->width.group_blocks == 1 && f->backend.tap == NULL;
     for (uint32_t row = 0, rows = 0; row < batch->n_rows; row++, rows++) {
         bool same = row > 0 && batch->row[row].pages == batch->row[row - 1].pages;
         if (same) step->rope_fused = false;
-        if (same && rows < f->width.block_rows) continue;
+        if (same && rows < together) continue;
         step->block_row[step->n_blocks++] = (uint16_t)row;
         rows = 0;
     }

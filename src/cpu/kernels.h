@@ -65,10 +65,16 @@ static inline size_t activations_slice(const struct activations *x, uint32_t row
 }
 
 enum {
-    ATTEND_QUERIES = 8, /* that share a load of keys and values */
     ATTEND_CHUNK = 512, /* positions that a softmax is computed over; sums of chunks are merged */
-    ATTEND_SCORES = ATTEND_QUERIES * ATTEND_CHUNK,
-    ATTEND_SCRATCH = ATTEND_SCORES + ATTEND_QUERIES * MODEL_HEAD_DIM_MAX /* floats */
+    /* On vectors: queries of a job at most, that share a load of keys and values, and floats of
+     * scratch, and more of them for each element of a head. */
+    ATTEND_QUERIES = 8,
+    ATTEND_SCRATCH = ATTEND_QUERIES * ATTEND_CHUNK,
+    ATTEND_SCRATCH_DIM = ATTEND_QUERIES,
+    /* On tiles: 32 queries' scores and weights; values, queries and sums. */
+    ATTEND_TILE_QUERIES = 128,
+    ATTEND_TILE_SCRATCH = 32 * (ATTEND_CHUNK + 16) + 32 * ATTEND_CHUNK / 2,
+    ATTEND_TILE_SCRATCH_DIM = ATTEND_CHUNK / 2 + 32 / 2 + 32
 };
 
 /* A query's attention to some positions, or, with total 0, to none. */
@@ -93,9 +99,9 @@ struct attend_job {
     uint32_t kv_head;
     uint32_t from, to; /* positions, `from` a multiple of ATTEND_CHUNK */
     uint32_t n_queries;
-    struct attend_query query[ATTEND_QUERIES];
-    float scale;    /* 1 / sqrt(head_dim) */
-    float *scratch; /* (ATTEND_SCRATCH) */
+    const struct attend_query *query; /* (n_queries) */
+    float scale;                      /* 1 / sqrt(head_dim) */
+    float *scratch;                   /* (attend_scratch + head_pad * attend_scratch_dim) */
 };
 
 /* What weights are multiplied with: f, q, f rounded to bfloat16, or wide rows. */
@@ -110,8 +116,10 @@ struct cpu_kernels {
      * n_panels panels (16 lanes each) and n_rows rows, or planes of INPUT_INT8. */
     void (*matmul)(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                    const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
-    /* Fills h of one row from its f, and rounds f likewise; NULL without bf16_kinds. */
-    void (*round)(const struct activations *x, uint32_t row);
+    /* Rounds `width` columns of a row, a multiple of 16, for a product of n_rows rows, which takes
+     * them from f or from h: the row's part there. NULL without bf16_kinds. */
+    void (*round)(const struct activations *x, uint32_t row, uint32_t column, uint32_t width,
+                  uint32_t n_rows, const float *from);
     /* Fills one of the wide rows from its f; NULL without int12_kinds. */
     void (*widen)(const struct activations *x, uint32_t row);
     /* Fills q, scale and sums of one row from its f, in its one or two planes. */
@@ -123,6 +131,14 @@ struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, float *out);
     /* out[i] += x[i] for 16 lanes. */
     void (*add)(const float *x, float *out);
+    /* head[i] = head[i] cos[i] + partner sin[i] for `dim` elements, an even number, of which
+     * neighbours are partners (0 and 1, 2 and 3), or else i and i + dim / 2. */
+    void (*rotate)(const float *cos, const float *sin, uint32_t dim, bool neighbours, float *head);
+    bool kv_tiles; /* of the layout it wants for an F16 cache */
+    /* kv_store (kv_layout.h), and the same for tiles. */
+    void (*store)(const struct kv_layout *kv, uint8_t *layer, uint32_t page, uint32_t slot,
+                  uint32_t head, const float *key, const float *value);
+    uint32_t attend_queries, attend_scratch, attend_scratch_dim; /* of a job: ATTEND_ above */
     /* Adds the job's positions to each query's sum, whose values / total are then its
      * softmax(scale * q K^T) V. */
     void (*attend)(const struct attend_job *job);
@@ -143,8 +159,8 @@ static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
     return pack_format(weights->kind)->sub != 0 ? INPUT_INT8 : INPUT_FLOAT;
 }
 
-/* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds, int8 ones for 4-bit kinds.
- */
+/* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds and for attention to F16,
+ * int8 ones for 4-bit kinds. */
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
     cpu_kernels_amx;
 
@@ -156,7 +172,13 @@ void int12_quantise(const struct activations *x, uint32_t row);
 /* Products of INPUT_BF16, and the rounding (kernels_bf16_amx.c). */
 void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n_panels,
                  const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride);
-void bf16_round(const struct activations *x, uint32_t row);
+void bf16_round(const struct activations *x, uint32_t row, uint32_t column, uint32_t width,
+                uint32_t n_rows, const float *from);
+
+/* Attention to a cache of tiles, and storing into it (kernels_attend_amx.c). */
+void bf16_attend(const struct attend_job *job);
+void bf16_store(const struct kv_layout *kv, uint8_t *layer, uint32_t page, uint32_t slot,
+                uint32_t head, const float *key, const float *value);
 
 /* Flush-to-zero and denormals-are-zero on; gives back what was set before, for kernels_leave. An
  * FMA on a denormal takes a hundred times longer, and nothing a model computes lives there. */

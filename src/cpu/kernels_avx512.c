@@ -21,6 +21,34 @@ static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t pane
         kernel_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
 }
 
-const struct cpu_kernels cpu_kernels_amx = {KERNELS_COMMON("amx", kernel_matmul_amx),
-                                            .bf16_kinds = FLOATS_AND_8_BITS, .round = bf16_round,
-                                            .int12_kinds = FOUR_BITS, .widen = int12_quantise};
+static void kernel_store_amx(const struct kv_layout *kv, uint8_t *layer, uint32_t page,
+                             uint32_t slot, uint32_t head, const float *key, const float *value) {
+    (kv->tiles ? bf16_store : kv_store)(kv, layer, page, slot, head, key, value);
+}
+
+static void kernel_attend_amx(const struct attend_job *job) {
+    if (job->kv->tiles) {
+        bf16_attend(job);
+        return;
+    }
+    for (uint32_t first = 0; first < job->n_queries; first += ATTEND_QUERIES) {
+        struct attend_job some = *job;
+        some.query += first, some.n_queries -= first;
+        if (some.n_queries > ATTEND_QUERIES) some.n_queries = ATTEND_QUERIES;
+        kernel_attend(&some);
+    }
+}
+
+const struct cpu_kernels cpu_kernels_amx = {KERNELS_COMMON,
+                                            .name = "amx",
+                                            .matmul = kernel_matmul_amx,
+                                            .bf16_kinds = FLOATS_AND_8_BITS,
+                                            .round = bf16_round,
+                                            .int12_kinds = FOUR_BITS,
+                                            .widen = int12_quantise,
+                                            .kv_tiles = true,
+                                            .store = kernel_store_amx,
+                                            .attend_queries = ATTEND_TILE_QUERIES,
+                                            .attend_scratch = ATTEND_TILE_SCRATCH,
+                                            .attend_scratch_dim = ATTEND_TILE_SCRATCH_DIM,
+                                            .attend = kernel_attend_amx};

@@ -64,14 +64,9 @@ struct block {
     struct scale scale; /* of 16 columns at least; not of F16 */
 };
 
-ALWAYS void values_prefetch(const uint8_t *ahead, int bytes) {
-#pragma GCC unroll 16
-    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);
-}
-
 ALWAYS struct block block_of_f16(const uint8_t *panel, uint32_t i) {
     struct block block = {.values = panel + (size_t)i * TILE_BYTES};
-    values_prefetch(block.values + FETCH_F16, TILE_BYTES);
+    lines_prefetch(block.values + FETCH_F16, TILE_BYTES);
     return block;
 }
 
@@ -81,14 +76,14 @@ ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
     struct block block = {
         .values = unit + FLAT_VALUES + i % 2 * BLOCK_BYTES,
         .scale = scale_of(_mm512_cvtph_ps(_mm256_load_si256(halves)), _mm512_setzero_ps())};
-    values_prefetch(block.values + FETCH_Q8, BLOCK_BYTES);
+    lines_prefetch(block.values + FETCH_Q8, BLOCK_BYTES);
     return block;
 }
 
 ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t *panel,
                                  uint32_t i) {
     struct block block = {.values = block_values(format, panel, i, BLOCK_BYTES)};
-    values_prefetch(block.values + FETCH_8, BLOCK_BYTES);
+    lines_prefetch(block.values + FETCH_8, BLOCK_BYTES);
     return block;
 }
 
@@ -189,7 +184,7 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *from = panel + p * weights->panel_bytes;
             if (form == FORM_8 && i % SLICE_BLOCKS == 0)
-                panel_scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i));
+                panel_scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i), false);
             block[p] = block_at(form, format, from, i);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
@@ -279,51 +274,7 @@ ALWAYS uint8_t *rows_tile(const struct activations *x, uint32_t row, uint32_t i)
 ALWAYS void scales_at(struct panel_scales *scales, enum pack_kind kind, const uint8_t *panel,
                       uint32_t i, uint32_t n_blocks) {
     if (kind != PACK_BF16 && kind != PACK_F16 && kind != PACK_Q8)
-        panel_scales_fill(scales, pack_format(kind), panel, i, slice_blocks(n_blocks, i));
-}
-
-/* Tile registers: C of the first 16 rows with each panel (0, 1), of the next 16 (2, 3), A (4), B
- * (5). `panels` is 1 or 2. `h` and `next` are A tiles of the first and of the next rows; next is
- * NULL for 16 rows or less. One A and one B register, though the first panel's tile is then loaded
- * twice: see TILES_SPACE. */
-ALWAYS void tiles_add(const uint8_t *first, const uint8_t *second, const uint8_t *h,
-                      const uint8_t *next, int panels) {
-    TILES_SPACE();
-    TILE_LOAD(4, h, 64);
-    TILES_SPACE();
-    TILE_LOAD(5, first, 64);
-    TILES_SPACE();
-    TILE_BF16(0, 4, 5);
-    TILES_SPACE();
-    if (panels > 1) {
-        TILE_LOAD(5, second, 64);
-        TILES_SPACE();
-        TILE_BF16(1, 4, 5);
-        TILES_SPACE();
-    }
-    if (next == NULL) return;
-    TILE_LOAD(4, next, 64);
-    TILES_SPACE();
-    if (panels > 1) {
-        TILE_BF16(3, 4, 5);
-        TILES_SPACE();
-        TILE_LOAD(5, first, 64);
-        TILES_SPACE();
-    }
-    TILE_BF16(2, 4, 5);
-}
-
-ALWAYS void tiles_store(float *out, size_t out_stride, int rows, int panels) {
-    float *second = out + TILE_ROWS * out_stride / sizeof(float);
-    TILES_SPACE();
-    TILE_STORE(0, out, out_stride);
-    TILES_SPACE();
-    if (panels > 1) TILE_STORE(1, out + PACK_ROWS, out_stride);
-    if (rows == 1) return;
-    TILES_SPACE();
-    TILE_STORE(2, second, out_stride);
-    TILES_SPACE();
-    if (panels > 1) TILE_STORE(3, second + PACK_ROWS, out_stride);
+        panel_scales_fill(scales, pack_format(kind), panel, i, slice_blocks(n_blocks, i), false);
 }
 
 /* One or two panels with at most 32 rows: each block is used once, so sums stay in the tiles, and
@@ -336,16 +287,13 @@ static void few_multiply(const struct packed_matrix *weights, const uint8_t *pan
     const uint8_t *tile[2][2] = {{NULL}}; /* of odd and even blocks */
     struct panel_scales scales[2];
     _Alignas(64) uint8_t room[2][2][TILE_BYTES];
-    TILE_ZERO(0);
-    TILE_ZERO(1);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
+    tiles_zero();
     for (uint32_t i = 0; i <= n_blocks; i++) {
         for (int p = 0; p < panels && i < n_blocks; p++) {
             const uint8_t *from = panel + (size_t)p * weights->panel_bytes;
             if (i % SLICE_BLOCKS == 0) scales_at(&scales[p], weights->kind, from, i, n_blocks);
             tile[i % 2][p] = block_tile(weights->kind, &scales[p], from, i, room[i % 2][p]);
-            if (weights->kind == PACK_BF16) values_prefetch(tile[i % 2][p] + FETCH_F16, TILE_BYTES);
+            if (weights->kind == PACK_BF16) lines_prefetch(tile[i % 2][p] + FETCH_F16, TILE_BYTES);
         }
         if (i == 0) continue;
         const uint8_t *const *before = tile[(i - 1) % 2];
@@ -389,7 +337,8 @@ ALWAYS void slice_rows(const struct slice *slice, const struct activations *x, u
             if (panels > 1) TILE_LOAD(1, to + PACK_ROWS, stride);
         }
         for (uint32_t i = 0; i < slice->blocks; i++)
-            tiles_add(slice->tile[0][i], slice->tile[1][i], h + i * TILE_BYTES, NULL, panels);
+            tiles_add(slice->tile[0][i], panels > 1 ? slice->tile[1][i] : NULL, h + i * TILE_BYTES,
+                      NULL, panels);
         tiles_store(to, stride, 1, panels);
     }
 }
@@ -435,17 +384,18 @@ void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n
         twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
 }
 
-/* To nearest, ties to even; denormals, which callers flush anyway, to zero. */
-void bf16_round(const struct activations *x, uint32_t row) {
-    float *f = x->f + (size_t)row * x->stride;
-    for (uint32_t i = 0; i < x->stride; i += PACK_BLOCK, f += PACK_BLOCK) {
-        uint8_t *tile = rows_tile(x, row, i / PACK_BLOCK) + row % GROUP_ROWS * ROW_BYTES;
-        const __m512i near =
-            (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(f + 16), _mm512_loadu_ps(f));
-        _mm512_store_si512(tile, near);
-        const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(near));
-        const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(near, 1));
-        _mm512_storeu_ps(f, _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)));
-        _mm512_storeu_ps(f + 16, _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)));
+/* To nearest, ties to even; denormals, which callers flush anyway, to zero. Vectors read f. */
+void bf16_round(const struct activations *x, uint32_t row, uint32_t column, uint32_t width,
+                uint32_t n_rows, const float *from) {
+    float *f = x->f + (size_t)row * x->stride + column;
+    for (uint32_t i = 0; i < width; i += 16) {
+        const __m256i near = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        if (n_rows <= TWINS_MAX) {
+            const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(near), 16);
+            _mm512_storeu_ps(f + i, _mm512_castsi512_ps(wide));
+            continue;
+        }
+        uint8_t *tile = rows_tile(x, row, (column + i) / PACK_BLOCK) + row % GROUP_ROWS * ROW_BYTES;
+        _mm256_store_si256((__m256i *)(tile + (column + i) % PACK_BLOCK * 2), near);
     }
 }

@@ -10,8 +10,11 @@
  * for which n has one scale s_x, and in steps of 32 or 16, for which u has one scale s_w:
  *
  *   isum = sum of (u - zero) * n (exact, int32)   part = fma(s_w, isum, part), from zero
- *   where the format has a min                    part = fma(m_w, sum of n, part)
- *   after a slice                                 acc = fma(s_x, part, acc)
+ *   where the format has a min                    mins = fma(m_w, sum of n, mins), from zero
+ *   after a slice                                 acc = fma(s_x, d * part - m * mins, acc)
+ *
+ * where d and m are those of 256 columns of a super unit, and s_w and m_w integers; of a flat unit
+ * they are 1 and -1.
  *
  * n = 16 * upper + lower, both int8. A tile multiplies 64 bytes of a row as fast as 32: the upper
  * parts of a step's columns with 16 * w and the lower ones with w, so that four bits more cost
@@ -35,18 +38,28 @@ ALWAYS struct wide_rows rows_at(const struct activations *x, uint32_t row, uint3
                               .total = x->wide.total + slice * SLICE_BLOCKS * TOTALS + in_group};
 }
 
+/* What a slice adds to a sum: s_x * (d * part - m * mins). */
+ALWAYS __m512 slice_add(bool has_min, __m512 part, __m512 mins, __m512 d, __m512 m, float scale,
+                        __m512 acc) {
+    __m512 sum = _mm512_mul_ps(d, part);
+    if (has_min) sum = _mm512_fnmadd_ps(m, mins, sum);
+    return _mm512_fmadd_ps(sum, _mm512_set1_ps(scale), acc);
+}
+
 /* --- one or two rows, on vectors ------------------------------------------------------------ */
 
 /* What is known of the weights when code is made; `steps` of a block: 1 or 2. */
 struct shape {
     uint32_t steps;
     bool has_min;
+    bool super; /* units; where steps is 1 and there is a min, known only when code runs */
 };
 
-/* Adds a block of one panel to the parts of `rows` rows; `at` is its number in the slice. */
-ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
-                       const struct panel_scales *scales, uint32_t at, const struct wide_rows *x,
-                       size_t rows, __m512 *part) {
+/* Adds a block of one panel to the parts and mins of `rows` rows; `at` is its number in the slice.
+ */
+ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values, const uint8_t *unit,
+                       bool has_min, uint32_t at, const struct wide_rows *x, size_t rows,
+                       __m512 *part, __m512 *mins) {
     const __m512i low = _mm512_set1_epi8(15);
     __m512i upper[2][TWINS_MAX], lower[2][TWINS_MAX];
 #pragma GCC unroll 2
@@ -71,8 +84,11 @@ ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
     }
 #pragma GCC unroll 2
     for (size_t step = 0; step < shape.steps; step++) {
-        const __m512 scale = _mm512_load_ps(scales->scale[at * shape.steps + step]);
-        const __m512 min = _mm512_load_ps(scales->min[at * shape.steps + step]);
+        const uint8_t *from = step_at(shape.super, unit, at * shape.steps + (uint32_t)step);
+        const size_t behind = step_min_behind(shape.super, SLICE_BLOCKS * shape.steps);
+        const __m512 scale = step_scale(shape.super, from);
+        __m512 min = _mm512_setzero_ps();
+        if (shape.has_min && has_min) min = step_min(shape.super, from + behind);
 #pragma GCC unroll 2
         for (size_t t = 0; t < rows; t++) {
             __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(upper[step][t], 4), lower[step][t]);
@@ -80,7 +96,7 @@ ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values,
             __m512 total = _mm512_set1_ps(x->total[(shape.steps - 1 + step) * TILE_ROWS + t]);
             if (!shape.has_min || shape.steps > 1) isum = _mm512_fnmadd_ps(zero, total, isum);
             part[t] = _mm512_fmadd_ps(scale, isum, part[t]);
-            if (shape.has_min) part[t] = _mm512_fmadd_ps(min, total, part[t]);
+            if (shape.has_min) mins[t] = _mm512_fmadd_ps(min, total, mins[t]);
         }
     }
 }
@@ -92,8 +108,7 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
     const struct pack_format *format = pack_format(weights->kind);
     const uint32_t n_blocks = weights->cols / PACK_BLOCK;
     const __m512 zero = _mm512_set1_ps(format->zero);
-    struct panel_scales scales[2];
-    __m512 acc[2][TWINS_MAX], part[2][TWINS_MAX];
+    __m512 acc[2][TWINS_MAX], part[2][TWINS_MAX], mins[2][TWINS_MAX];
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
 #pragma GCC unroll 2
@@ -103,25 +118,31 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
         struct wide_rows in = rows_at(x, 0, first);
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++) {
-            panel_scales_fill(&scales[p], format, panel + p * weights->panel_bytes, first, blocks);
 #pragma GCC unroll 2
-            for (size_t t = 0; t < rows; t++) part[p][t] = _mm512_setzero_ps();
+            for (size_t t = 0; t < rows; t++) part[p][t] = mins[p][t] = _mm512_setzero_ps();
         }
-        for (uint32_t b = 0; b < blocks; b++, in.q += TILE_BYTES, in.total += TOTALS)
+        for (uint32_t b = 0; b < blocks; b++, in.q += TILE_BYTES, in.total += TOTALS) {
 #pragma GCC unroll 2
             for (size_t p = 0; p < panels; p++) {
-                const uint8_t *values =
-                    block_values(format, panel + p * weights->panel_bytes, first + b, BLOCK_BYTES);
+                const uint8_t *from = panel + p * weights->panel_bytes;
+                const uint8_t *values = block_values(format, from, first + b, BLOCK_BYTES);
+                const uint8_t *unit = block_unit(format, from, first + b);
 #pragma GCC unroll 5
                 for (int line = 0; line <= BLOCK_BYTES; line += 64)
                     __builtin_prefetch(values + FETCH_BYTES + line);
-                twin_block(shape, zero, values, &scales[p], b, &in, rows, part[p]);
+                twin_block(shape, zero, values, unit, format->has_min, b, &in, rows, part[p],
+                           mins[p]);
             }
+        }
 #pragma GCC unroll 2
-        for (size_t p = 0; p < panels; p++)
+        for (size_t p = 0; p < panels; p++) {
+            const uint8_t *unit = block_unit(format, panel + p * weights->panel_bytes, first);
+            const __m512 d = slice_d(format, unit), m = slice_m(format, unit);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++)
-                acc[p][t] = _mm512_fmadd_ps(part[p][t], _mm512_set1_ps(in.scale[t]), acc[p][t]);
+                acc[p][t] =
+                    slice_add(shape.has_min, part[p][t], mins[p][t], d, m, in.scale[t], acc[p][t]);
+        }
     }
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
@@ -177,7 +198,7 @@ static void slice_fill(struct slice *slice, const struct pack_format *format, co
     slice->columns = format->sub;
     slice->steps = blocks * PACK_BLOCK / format->sub;
     slice->has_min = format->has_min;
-    panel_scales_fill(&slice->scales, format, panel, first, blocks);
+    panel_scales_fill(&slice->scales, format, panel, first, blocks, true);
     for (uint32_t b = 0; b < blocks; b++) {
         const uint8_t *values = block_values(format, panel, first + b, BLOCK_BYTES);
         for (ptrdiff_t line = ahead; line <= ahead + BLOCK_BYTES; line += 64)
@@ -215,20 +236,34 @@ ALWAYS void step_end(uint32_t s, int32_t *sums) {
 }
 
 /* Adds the C tile that was stored in `sums` to the rows' parts. */
-ALWAYS void step_add(const struct slice *slice, const struct wide_rows *x, uint32_t s, size_t rows,
-                     bool has_min, const int32_t *sums, __m512 *part) {
+ALWAYS void step_add(const struct slice *slice, uint32_t s, size_t rows, const int32_t *sums,
+                     __m512 *part) {
     const __m512 scale = _mm512_load_ps(slice->scales.scale[s]);
-    const __m512 min = _mm512_load_ps(slice->scales.min[s]);
-    const bool halves = slice->columns == 16;
-    const float *total =
-        x->total + (halves ? s / 2 * TOTALS + (1 + s % 2) * TILE_ROWS : s * TOTALS);
 #pragma GCC unroll 16
     for (size_t t = 0; t < TILE_ROWS; t++) {
         if (t == TILE_ROWS / 2 && rows == t) return;
         __m512 isum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * t));
         part[t] = _mm512_fmadd_ps(scale, isum, part[t]);
-        if (has_min) part[t] = _mm512_fmadd_ps(min, _mm512_set1_ps(total[t]), part[t]);
     }
+}
+
+/* The mins of a slice for a group of rows. */
+ALWAYS void rows_mins(const struct slice *slice, const struct wide_rows *x,
+                      float (*mins)[PACK_ROWS]) {
+    const bool halves = slice->columns == 16;
+    const float *total = x->total + (halves ? TILE_ROWS : 0);
+    __m512 sum[TILE_ROWS];
+#pragma GCC unroll 16
+    for (size_t t = 0; t < TILE_ROWS; t++) sum[t] = _mm512_setzero_ps();
+    for (uint32_t s = 0; s < slice->steps; s++) {
+        const __m512 min = _mm512_load_ps(slice->scales.min[s]);
+#pragma GCC unroll 16
+        for (size_t t = 0; t < TILE_ROWS; t++)
+            sum[t] = _mm512_fmadd_ps(min, _mm512_set1_ps(total[t]), sum[t]);
+        total += !halves ? TOTALS : s % 2 == 0 ? TILE_ROWS : TOTALS - TILE_ROWS;
+    }
+#pragma GCC unroll 16
+    for (size_t t = 0; t < TILE_ROWS; t++) _mm512_store_ps(mins[t], sum[t]);
 }
 
 /* All steps of a slice for `rows` rows, 8 or 16; out rows are `stride` floats apart. While the
@@ -246,16 +281,19 @@ ALWAYS void group_multiply(const struct slice *slice, const struct wide_rows *x,
     for (uint32_t s = 0; s < slice->steps; s++) {
         if (s + 2 < slice->steps) step_begin(slice, x, s + 2, has_min);
         if (s + 1 < slice->steps) step_end(s + 1, sums[(s + 1) % 2]);
-        step_add(slice, x, s, rows, has_min, sums[s % 2], part);
+        step_add(slice, s, rows, sums[s % 2], part);
     }
     const __mmask16 before = first ? 0 : 0xFFFF; /* slices */
+    const __m512 d = _mm512_load_ps(slice->scales.d), m = _mm512_load_ps(slice->scales.m);
     _Alignas(64) float parts[TILE_ROWS][PACK_ROWS];
 #pragma GCC unroll 16
     for (size_t t = 0; t < TILE_ROWS; t++) _mm512_store_ps(parts[t], part[t]);
+    _Alignas(64) float mins[TILE_ROWS][PACK_ROWS];
+    if (has_min) rows_mins(slice, x, mins);
     for (size_t t = 0; t < rows; t++, out += stride) {
-        __m512 acc = _mm512_maskz_loadu_ps(before, out);
-        acc = _mm512_fmadd_ps(_mm512_load_ps(parts[t]), _mm512_set1_ps(x->scale[t]), acc);
-        _mm512_storeu_ps(out, acc);
+        const __m512 acc = _mm512_maskz_loadu_ps(before, out);
+        _mm512_storeu_ps(out, slice_add(has_min, _mm512_load_ps(parts[t]), _mm512_load_ps(mins[t]),
+                                        d, m, x->scale[t], acc));
     }
 }
 
@@ -294,14 +332,18 @@ void int12_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t 
                   const struct activations *x, uint32_t n_rows, float *out, uint32_t out_stride) {
     const struct pack_format *format = pack_format(weights->kind);
     const uint8_t *data = weights->panels + panel * weights->panel_bytes;
+    const bool super = units_are_super(format);
     if (n_rows > TWINS_MAX)
         tiles_multiply(weights, data, n_panels, x, n_rows, out, out_stride);
     else if (format->sub == 16)
-        twin_panels((struct shape){2, true}, weights, data, n_panels, x, n_rows, out, out_stride);
+        twin_panels((struct shape){2, true, true}, weights, data, n_panels, x, n_rows, out,
+                    out_stride);
     else if (format->has_min)
-        twin_panels((struct shape){1, true}, weights, data, n_panels, x, n_rows, out, out_stride);
+        twin_panels((struct shape){1, true, super}, weights, data, n_panels, x, n_rows, out,
+                    out_stride);
     else
-        twin_panels((struct shape){1, false}, weights, data, n_panels, x, n_rows, out, out_stride);
+        twin_panels((struct shape){1, false, false}, weights, data, n_panels, x, n_rows, out,
+                    out_stride);
 }
 
 /* Steps of max|f| / 2039 over 256 columns, so that the upper parts are -127 to 127 and the lower

@@ -10,16 +10,37 @@
 
 enum { KV_BLOCK = 32 }; /* elements that share a scale in Q8_0 */
 
-struct kv_layout kv_layout_of(uint32_t type, uint32_t n_kv_heads, uint32_t head_dim,
+struct kv_layout kv_layout_of(uint32_t type, bool tiles, uint32_t n_kv_heads, uint32_t head_dim,
                               uint32_t n_pages) {
-    struct kv_layout kv = {.type = type, .n_kv_heads = n_kv_heads, .head_dim = head_dim};
+    struct kv_layout kv = {.type = type,
+                           .tiles = tiles && type == CONFIG_KV_F16,
+                           .n_kv_heads = n_kv_heads,
+                           .head_dim = head_dim};
     kv.head_pad = (uint32_t)round_up(head_dim, KV_BLOCK);
     kv.element_bytes = type == CONFIG_KV_F32 ? 4 : type == CONFIG_KV_F16 ? 2 : 1;
     if (type == CONFIG_KV_Q8_0) kv.scales_bytes = KV_PAGE_TOKENS * kv.head_pad / KV_BLOCK * 2;
     kv.head_bytes = kv.scales_bytes + (size_t)KV_PAGE_TOKENS * kv.head_pad * kv.element_bytes;
-    kv.page_bytes = round_up(2 * n_kv_heads * kv.head_bytes, 64);
-    kv.layer_bytes = kv.page_bytes * n_pages;
+    kv.layer_bytes = round_up(round_up(n_pages, KV_CLUSTER) * 2 * n_kv_heads * kv.head_bytes, 64);
     return kv;
+}
+
+size_t kv_keys_offset(const struct kv_layout *kv, uint32_t page, uint32_t head) {
+    const size_t cluster = (size_t)(page / KV_CLUSTER) * 2 * kv->n_kv_heads + head;
+    return (cluster * KV_CLUSTER + page % KV_CLUSTER) * kv->head_bytes;
+}
+
+size_t kv_values_offset(const struct kv_layout *kv, uint32_t page, uint32_t head) {
+    return kv_keys_offset(kv, page, kv->n_kv_heads + head);
+}
+
+const uint8_t *kv_keys(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
+                       uint32_t head) {
+    return layer + kv_keys_offset(kv, page, head);
+}
+
+const uint8_t *kv_values(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
+                         uint32_t head) {
+    return layer + kv_values_offset(kv, page, head);
 }
 
 /* Element e of a head's keys or values, for the float types. */
@@ -48,8 +69,9 @@ static uint16_t kv_round_block(const float *x, uint32_t count, int8_t *q) {
 void kv_store(const struct kv_layout *kv, uint8_t *layer, uint32_t page, uint32_t slot,
               uint32_t head, const float *key, const float *value) {
     wick_assert(slot < KV_PAGE_TOKENS && head < kv->n_kv_heads);
-    uint8_t *keys = layer + page * kv->page_bytes + head * kv->head_bytes;
-    uint8_t *values = keys + kv->n_kv_heads * kv->head_bytes;
+    uint8_t *keys = layer + kv_keys_offset(kv, page, head);
+    uint8_t *values = layer + kv_values_offset(kv, page, head);
+    wick_assert(!kv->tiles);
     if (kv->type != CONFIG_KV_Q8_0) {
         for (uint32_t d = 0; d < kv->head_dim; d++) {
             kv_put(kv, keys, (size_t)d * KV_PAGE_TOKENS + slot, key[d]);

@@ -61,6 +61,9 @@ static inline struct lf lf_abs(struct lf x) {
     __m256 sign = _mm256_set1_ps(-0.0f);
     return (struct lf){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
+static inline struct lf lf_swap(struct lf x) {
+    return (struct lf){_mm256_permute_ps(x.a, 0xB1), _mm256_permute_ps(x.b, 0xB1)};
+}
 static inline float lf_largest(struct lf x) {
     __m256 half = _mm256_max_ps(x.a, x.b);
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

@@ -61,6 +61,9 @@ static inline struct lf lf_min(struct lf a, struct lf b) {
 static inline struct lf lf_abs(struct lf a) {
     return (struct lf){_mm512_abs_ps(a.v)};
 }
+static inline struct lf lf_swap(struct lf a) {
+    return (struct lf){_mm512_permute_ps(a.v, 0xB1)};
+}
 static inline float lf_largest(struct lf a) {
     return _mm512_reduce_max_ps(a.v);
 }

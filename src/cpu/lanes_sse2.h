@@ -98,6 +98,10 @@ LANE struct lf lf_abs(struct lf a) {
     for (int i = 0; i < 4; i++) a.v[i] = _mm_andnot_ps(_mm_set1_ps(-0.0f), a.v[i]);
     return a;
 }
+LANE struct lf lf_swap(struct lf a) {
+    for (int i = 0; i < 4; i++) a.v[i] = _mm_shuffle_ps(a.v[i], a.v[i], 0xB1);
+    return a;
+}
 LANE float lf_largest(struct lf a) {
     __m128 m = _mm_max_ps(_mm_max_ps(a.v[0], a.v[1]), _mm_max_ps(a.v[2], a.v[3]));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));

@@ -54,4 +54,60 @@ static inline void tiles_configure(uint32_t rows, uint32_t a_bytes, uint32_t b_r
     __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
 }
 
+ALWAYS void lines_prefetch(const uint8_t *ahead, int bytes) {
+#pragma GCC unroll 16
+    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);
+}
+
+ALWAYS void tiles_zero(void) {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+}
+
+/* Tile registers: C of the first 16 rows with each panel (0, 1), of the next 16 (2, 3), A (4), B
+ * (5). `panels` is 1 or 2. `h` and `next` are A tiles of the first and of the next rows; next is
+ * NULL for 16 rows or less. One A and one B register, though the first panel's tile is then loaded
+ * twice: see TILES_SPACE. */
+ALWAYS void tiles_add(const uint8_t *first, const uint8_t *second, const uint8_t *h,
+                      const uint8_t *next, int panels) {
+    TILES_SPACE();
+    TILE_LOAD(4, h, 64);
+    TILES_SPACE();
+    TILE_LOAD(5, first, 64);
+    TILES_SPACE();
+    TILE_BF16(0, 4, 5);
+    TILES_SPACE();
+    if (panels > 1) {
+        TILE_LOAD(5, second, 64);
+        TILES_SPACE();
+        TILE_BF16(1, 4, 5);
+        TILES_SPACE();
+    }
+    if (next == NULL) return;
+    TILE_LOAD(4, next, 64);
+    TILES_SPACE();
+    if (panels > 1) {
+        TILE_BF16(3, 4, 5);
+        TILES_SPACE();
+        TILE_LOAD(5, first, 64);
+        TILES_SPACE();
+    }
+    TILE_BF16(2, 4, 5);
+}
+
+ALWAYS void tiles_store(float *out, size_t out_stride, int rows, int panels) {
+    float *second = out + TILE_ROWS * out_stride / sizeof(float);
+    TILES_SPACE();
+    TILE_STORE(0, out, out_stride);
+    TILES_SPACE();
+    if (panels > 1) TILE_STORE(1, out + TILE_ROWS, out_stride);
+    if (rows == 1) return;
+    TILES_SPACE();
+    TILE_STORE(2, second, out_stride);
+    TILES_SPACE();
+    if (panels > 1) TILE_STORE(3, second + TILE_ROWS, out_stride);
+}
+
 #endif

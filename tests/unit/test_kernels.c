@@ -92,18 +92,22 @@ static double activation(const struct activations *x, enum input_form form, uint
     return (double)x->scale[row * (x->stride / 32) + k / 32] * x->q[row * x->stride + k];
 }
 
+enum { MANY = 51 }; /* rows: tiles thrice and in part; groups of 8 or 6 and 2, one alone */
+
 static enum input_form prepare(const struct cpu_kernels *k, const struct made *made,
                                const struct activations *x, uint32_t rows) {
     enum input_form form = kernels_input(k, &made->matrix);
     for (uint32_t r = 0; r < rows; r++) {
-        if (form == INPUT_BF16) k->round(x, r);
+        float *f = x->f + r * x->stride;
+        for (uint32_t many = MANY; form == INPUT_BF16 && many > 0; many /= MANY) { /* h, then f */
+            k->round(x, r, 0, 16, many, f);
+            k->round(x, r, 16, x->stride - 16, many, f + 16);
+        }
         if (form == INPUT_INT8) k->quantise(x, r, made->matrix.cols);
         if (form == INPUT_INT12) k->widen(x, r);
     }
     return form;
 }
-
-enum { MANY = 51 }; /* rows: tiles thrice and in part; groups of 8 or 6 and 2, one alone */
 
 /* Some rows, of which tiles, vectors and pairs of panels each have ways of their own, against the
  * same rows among MANY. */
@@ -348,8 +352,9 @@ struct cache {
 };
 
 /* Stores n positions in pages of a shuffled order; everything else in the cache is poison. */
-static struct cache cache_make(uint32_t type, uint32_t head_dim, uint32_t n, uint64_t *state) {
-    struct cache c = {.kv = kv_layout_of(type, KV_HEADS, head_dim, PAGES)};
+static struct cache cache_make(const struct cpu_kernels *k, uint32_t type, uint32_t head_dim,
+                               uint32_t n, uint64_t *state) {
+    struct cache c = {.kv = kv_layout_of(type, k->kv_tiles, KV_HEADS, head_dim, PAGES)};
     c.layer = take(c.kv.layer_bytes);
     memset(c.layer, 0xFF, c.kv.layer_bytes);
     for (uint32_t i = 0; i < PAGES; i++) c.pages[i] = (i * 5 + 3) % PAGES;
@@ -363,25 +368,28 @@ static struct cache cache_make(uint32_t type, uint32_t head_dim, uint32_t n, uin
                 key[d] = block_rig_real(state) * 2;
                 value[d] = block_rig_real(state);
             }
-            kv_store(&c.kv, c.layer, c.pages[p / 16], p % 16, h, key, value);
+            k->store(&c.kv, c.layer, c.pages[p / 16], p % 16, h, key, value);
         }
     return c;
 }
 
-/* The job's queries anew, from nothing, into sums whose values lie in `values`. */
-static void attend_reset(struct attend_job *job, struct attend_sum *sums, float *values) {
+/* The queries of a job anew, from nothing. */
+static void attend_reset(const struct attend_job *job, struct attend_query *query,
+                         struct attend_sum *sums) {
+    float *values = take((size_t)job->n_queries * job->kv->head_pad * sizeof(float));
     for (uint32_t g = 0; g < job->n_queries; g++) {
         sums[g] = (struct attend_sum){.values = values + g * job->kv->head_pad};
-        job->query[g].sum = &sums[g];
+        query[g].sum = &sums[g];
     }
 }
 
 /* Attention chunk for chunk, the later ones first, merged in order. */
-static void attend_by_chunks(const struct cpu_kernels *k, struct attend_job job, float *out) {
+static void attend_by_chunks(const struct cpu_kernels *k, struct attend_job job,
+                             struct attend_query *query, float *out) {
     enum { CHUNKS = (POSITIONS + ATTEND_CHUNK - 1) / ATTEND_CHUNK };
-    struct attend_sum sums[CHUNKS][ATTEND_QUERIES];
+    struct attend_sum sums[CHUNKS][ATTEND_TILE_QUERIES];
     for (uint32_t c = CHUNKS; c-- > 0;) {
-        attend_reset(&job, sums[c], take(ATTEND_QUERIES * job.kv->head_pad * sizeof(float)));
+        attend_reset(&job, query, sums[c]);
         job.from = c * ATTEND_CHUNK, job.to = job.from + ATTEND_CHUNK;
         k->attend(&job);
     }
@@ -392,10 +400,25 @@ static void attend_by_chunks(const struct cpu_kernels *k, struct attend_job job,
     }
 }
 
+/* Each query in a job of its own, beside none that see more than it. */
+static void attend_alone(const struct cpu_kernels *k, struct attend_job job,
+                         struct attend_query *query, float *out) {
+    struct attend_sum sum;
+    const uint32_t n = job.n_queries;
+    job.n_queries = 1;
+    for (uint32_t g = 0; g < n; g++, job.query++, query++) {
+        attend_reset(&job, query, &sum);
+        k->attend(&job);
+        k->attend_end(&sum, job.kv->head_dim, out + g * job.kv->head_dim);
+    }
+}
+
 static void check_attend(const struct cpu_kernels *k, uint32_t type, uint32_t head_dim,
                          uint32_t group, uint32_t n, double tolerance) {
     uint64_t state = head_dim * 31 + n;
-    struct cache c = cache_make(type, head_dim, n, &state);
+    struct cache c = cache_make(k, type, head_dim, n, &state);
+    struct attend_query queries[ATTEND_TILE_QUERIES] = {{NULL}};
+    size_t scratch = k->attend_scratch + c.kv.head_pad * k->attend_scratch_dim;
     float *query = take(group * head_dim * sizeof(float)),
           *out = take(group * head_dim * sizeof(float)),
           *chunked = take(group * head_dim * sizeof(float));
@@ -407,19 +430,23 @@ static void check_attend(const struct cpu_kernels *k, uint32_t type, uint32_t he
                              .kv_head = 1,
                              .to = UINT32_MAX,
                              .n_queries = group,
+                             .query = queries,
                              .scale = 1 / sqrtf((float)head_dim),
-                             .scratch = take(ATTEND_SCRATCH * sizeof(float))};
-    struct attend_sum sums[ATTEND_QUERIES];
-    attend_reset(&job, sums, take(ATTEND_QUERIES * c.kv.head_pad * sizeof(float)));
+                             .scratch = take(scratch * sizeof(float))};
+    struct attend_sum sums[ATTEND_TILE_QUERIES];
+    attend_reset(&job, queries, sums);
     /* The last queries see less, as those of earlier rows do. */
     for (uint32_t g = 0; g < group; g++) {
-        job.query[g].query = query + g * head_dim;
-        job.query[g].n_kv = g < n ? n - g : n;
+        queries[g].query = query + g * head_dim;
+        queries[g].n_kv = g < n ? n - g : n;
     }
     k->attend(&job);
     for (uint32_t g = 0; g < group; g++) k->attend_end(&sums[g], head_dim, out + g * head_dim);
-    attend_by_chunks(k, job, chunked);
+    attend_by_chunks(k, job, queries, chunked);
     cr_assert_arr_eq(chunked, out, group * head_dim * sizeof(float), "%s head_dim %u n %u: chunks",
+                     k->name, head_dim, n);
+    attend_alone(k, job, queries, chunked);
+    cr_assert_arr_eq(chunked, out, group * head_dim * sizeof(float), "%s head_dim %u n %u: alone",
                      k->name, head_dim, n);
     for (uint32_t g = 0; g < group; g++) {
         double weight[POSITIONS], sum = 0;
@@ -442,7 +469,7 @@ static void check_attend(const struct cpu_kernels *k, uint32_t type, uint32_t he
 }
 
 Test(kernels, attend_matches_float64_on_poisoned_pages) {
-    static const uint32_t dims[] = {8, 24, 64, 80, 128}, groups[] = {1, 4, 7, 8},
+    static const uint32_t dims[] = {8, 24, 64, 80, 128}, groups[] = {1, 4, 7, 8, 21, 37},
                           lengths[] = {1, 15, 17, 100, 515, POSITIONS};
     static const double tolerance[] = {
         [CONFIG_KV_F16] = 2e-3, [CONFIG_KV_F32] = 2e-6, [CONFIG_KV_Q8_0] = 2e-2};
@@ -451,9 +478,11 @@ Test(kernels, attend_matches_float64_on_poisoned_pages) {
     for (size_t i = 0; i < n; i++)
         for (uint32_t type = CONFIG_KV_F16; type <= CONFIG_KV_Q8_0; type++)
             for (size_t d = 0; d < 5; d++)
-                for (size_t g = 0; g < 4; g++)
+                for (size_t g = 0; g < 6 && groups[g] <= k[i]->attend_queries; g++)
                     for (size_t l = 0; l < 6; l++)
-                        check_attend(k[i], type, dims[d], groups[g], lengths[l], tolerance[type]);
+                        check_attend(k[i], type, dims[d], groups[g], lengths[l],
+                                     type == CONFIG_KV_F16 && k[i]->kv_tiles ? 2e-2
+                                                                             : tolerance[type]);
 }
 
 Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
@@ -487,5 +516,32 @@ Test(kernels, binary16_of_sse2_is_that_of_the_processor_and_of_quant) {
             }
         }
         free(panel);
+    }
+}
+
+Test(kernels, rotate_turns_pairs_of_both_kinds) {
+    enum { DIM_MAX = 128 };
+    static const uint32_t dims[] = {2, 8, 24, 34, 64, 80, DIM_MAX};
+    const struct cpu_kernels *k[4];
+    size_t n = kernels_here(k);
+    for (size_t i = 0; i < n * 14; i++) {
+        const uint32_t dim = dims[i / 2 % 7], half = dim / 2;
+        const bool neighbours = i % 2 == 0;
+        float c[DIM_MAX], s[DIM_MAX], head[DIM_MAX + 1], wanted[DIM_MAX];
+        uint64_t state = dim;
+        for (uint32_t p = 0; p < half; p++) {
+            const uint32_t a = neighbours ? 2 * p : p, b = neighbours ? a + 1 : p + half;
+            const float angle = block_rig_real(&state) * 3;
+            head[a] = block_rig_real(&state), head[b] = block_rig_real(&state);
+            c[a] = c[b] = cosf(angle), s[b] = sinf(angle), s[a] = -s[b];
+            wanted[a] = head[a] * c[a] - head[b] * s[b];
+            wanted[b] = head[a] * s[b] + head[b] * c[b];
+        }
+        head[dim] = 7;
+        k[i / 14]->rotate(c, s, dim, neighbours, head);
+        for (uint32_t d = 0; d < dim; d++)
+            cr_assert_float_eq(head[d], wanted[d], 3e-7, "%s dim %u element %u", k[i / 14]->name,
+                               dim, d);
+        cr_assert_eq(head[dim], 7, "what is beyond stays");
     }
 }
