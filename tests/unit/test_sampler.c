@@ -265,7 +265,8 @@ Test(sampler, greedy_passes_by_nothing_that_is_better) {
             for (uint32_t id = 0; id < vocab; id++) {
                 uint64_t draw = sampler_rng_next(&rng) % 64;
                 bool odd = draw < 2 && round % 2 == 0;
-                logits[id] = !odd ? (float)(draw / 8) - 20 : draw == 0 ? NAN : INFINITY;
+                const uint64_t step = draw / 8;
+                logits[id] = !odd ? (float)step - 20 : draw == 0 ? NAN : INFINITY;
                 double read = isnan(logits[id]) ? -INFINITY : logits[id];
                 if (read > most) most = read, best = id;
             }
