@@ -24,7 +24,7 @@ def commands_of(program_help):
 
 @test(30)
 def top_shows_the_load_in_place_and_leaves_the_terminal_as_it_was():
-    with Server("slots=2", "queue=3") as server, server.connect() as c:
+    with Server("slots=2", "queue=3", "isa=exact") as server, server.connect() as c:
         with Terminal([need(options.wickctl), "-c", server.tcp, "top", "-i", "0.1"]) as t:
             t.keys("")
             t.until("0 of 2 busy")
