@@ -418,12 +418,12 @@ static uint32_t step_matrices(const struct fast *f, enum fast_phase phase, uint3
     }
 }
 
-/* How many panels an item has: tiles reuse what they have loaded of the rows, if that leaves every
- * thread some items to claim. */
+/* How many panels an item has, if that leaves every thread some items to claim: tiles reuse what
+ * they have loaded of the rows; vectors with few rows read the weights of an item as one stream. */
 static uint32_t step_group(const struct fast *f, uint32_t panels, enum input_form form,
                            uint32_t n_rows) {
     enum { ITEMS = 4, ROWS_WIDE = 16 };
-    uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form & (INPUT_BF16 | INPUT_INT12) ? 2 : 1;
+    uint32_t group = n_rows >= ROWS_WIDE ? FAST_GROUP : form & (INPUT_BF16 | INPUT_INT12) ? 2 : 4;
     while (group > 1 && panels < group * f->limits.threads * ITEMS) group /= 2;
     return group;
 }

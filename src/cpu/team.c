@@ -20,6 +20,8 @@
 enum { TEAM_SPIN_NS = 100 * 1000 };
 /* Pauses between two looks at the clock; one pause is some 40 to 140 cycles. */
 enum { TEAM_PAUSES = 32 };
+/* Claims a member that what is left is shared in, at least: so all of them end together. */
+enum { TEAM_LAST_CLAIMS = 2 };
 /* How long the caller spins for members that still work before it offers its processor to them. */
 enum { TEAM_YIELD_NS = 50 * 1000 };
 
@@ -75,14 +77,16 @@ struct team *team_carve(uint32_t threads, const struct processors *cpus, struct 
     return team;
 }
 
-/* Claims up to `grain` items of the open phase. Returns how many; 0: none left. */
+/* Claims items of the open phase: `grain` of them, or fewer where few are left. Returns how many; 0:
+ * none left. */
 static uint32_t team_claim(struct team *team, uint32_t *first) {
     uint64_t ticket = atomic_load_explicit(&team->ticket, memory_order_acquire);
     for (;;) {
         uint32_t left = (uint32_t)ticket;
         if (left == 0) return 0;
         uint32_t grain = atomic_load_explicit(&team->grain, memory_order_relaxed);
-        uint32_t take = grain < left ? grain : left;
+        uint32_t share = left / (team->threads * TEAM_LAST_CLAIMS) + 1;
+        uint32_t take = grain < share ? grain : share;
         if (atomic_compare_exchange_weak_explicit(&team->ticket, &ticket, ticket - take,
                                                   memory_order_acquire, memory_order_acquire)) {
             *first = team->n_items - left;

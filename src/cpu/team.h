@@ -35,7 +35,8 @@ uint32_t team_threads(const struct team *team);
  * m * stride on. Who waits fetches it meanwhile. It must stay readable; NULL: nothing. */
 void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes);
 
-/* Opens a phase of n_items, claimed grain at a time. The previous phase must be finished. */
+/* Opens a phase of n_items, claimed grain at a time, and the last of them in smaller pieces. The
+ * previous phase must be finished. */
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
 
 /* The caller takes its part in the open phase. True: the phase is finished, by everyone. False: the
