@@ -336,6 +336,21 @@ static void engine_unmap(struct engine *engine) {
     engine->file = NULL;
 }
 
+/* Packs, and every few milliseconds drops the pages of the file that were read for it: they are the
+ * page cache's, and wick holds one copy of the weights. Who needs one again finds it there. */
+static enum backend_status engine_load_weights(struct engine *engine, uint64_t deadline_ns,
+                                               uint32_t *percent, struct fault *fault) {
+    enum { PACK_NS = 5 * 1000 * 1000 };
+    struct backend *backend = engine->backend;
+    if (engine->drop_ns == 0) engine->drop_ns = clock_ns() + PACK_NS;
+    const uint64_t end_ns = deadline_ns < engine->drop_ns ? deadline_ns : engine->drop_ns;
+    enum backend_status status = backend->ops->load(backend, end_ns, percent, fault);
+    if (engine->mapped || clock_ns() < engine->drop_ns) return status;
+    madvise((void *)(uintptr_t)engine->file, engine->file_bytes, MADV_DONTNEED);
+    engine->drop_ns = 0;
+    return status;
+}
+
 /* One pass over the file, where a digest is asked for; the rest of loading is another one. */
 static enum backend_status engine_load_digest(struct engine *engine, uint64_t deadline_ns,
                                               uint32_t *percent, struct fault *fault) {
@@ -360,7 +375,7 @@ static enum engine_status engine_load_stage(struct engine *engine, uint64_t dead
         engine_blame(engine->config->model, fault);
         return ENGINE_FAILED;
     case STAGE_WEIGHTS:
-        status = backend->ops->load(backend, deadline_ns, percent, fault);
+        status = engine_load_weights(engine, deadline_ns, percent, fault);
         if (engine->pin.wanted != NULL) *percent = 50 + *percent / 2;
         if (status == BACKEND_DONE) engine_begin_warm_up(engine);
         break;

@@ -103,6 +103,15 @@ def big_model():
 
 
 @test(90)
+def memory_never_holds_two_copies_of_the_weights():
+    model = big_model()
+    with Server("ctx=128", "slots=1", model=model) as server:
+        peak, now = (1024 * int(server.status(key).split()[0]) for key in ("VmHWM", "VmRSS"))
+        check(now > os.path.getsize(model), now, os.path.getsize(model))
+        check(peak < now + os.path.getsize(model) / 2, f"peak {peak}, now {now}")
+
+
+@test(90)
 def loading_is_told_in_percent_and_jobs_are_refused_until_ready():
     model = big_model()
     with Server("ctx=128", "slots=1", model=model, ready=False) as server:
