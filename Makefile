@@ -51,7 +51,8 @@ COLD  := src/base/% src/model/model.c src/model/geometry.c src/cuda/% src/wire/%
          src/secret/% src/gguf/gguf%.c src/engine/engine.c src/engine/pin.c src/engine/plan.c \
          src/engine/scheduler.c src/engine/job.c src/engine/kv_pages.c src/token/vocab_load.c \
          src/token/presplit.c src/token/special.c src/token/chat_format.c src/main.c \
-         src/cpu/fast%.c src/cpu/cpu.c src/cpu/isa.c src/cpu/exact%.c src/engine/text_stream.c
+         src/cpu/fast%.c src/cpu/cpu.c src/cpu/isa.c src/cpu/exact%.c src/engine/text_stream.c \
+         src/engine/event_queue.c src/token/vocab.c src/cpu/team.c
 # Kernels say themselves what is a vector. Nothing is aligned: that is 6 KB, and measured no slower.
 speed = $(if $(filter $(COLD),$(1)),-Os,-O2 -fno-align-jumps -fno-align-labels -fno-align-functions -fno-align-loops)$(if $(filter src/cpu/kernels_%,$(1)), -fno-tree-vectorize)
 
