@@ -153,9 +153,11 @@ def measure(given, name, model):
 
 
 def model_made(name):
-    if os.path.exists(name):
+    if os.path.isfile(name):
         return name
-    shape, kind = name.split("/")
+    shape, _, kind = name.partition("/")
+    if shape not in SHAPES or not kind:
+        sys.exit(f"peer.py: {name}: no such file, nor a shape and a type such as 1B/Q8_0")
     path = os.path.join(BENCH, f"{shape}-{kind}.gguf")
     if not os.path.exists(path):
         print(f"making {path}", file=sys.stderr, flush=True)
