@@ -77,8 +77,8 @@ struct team *team_carve(uint32_t threads, const struct processors *cpus, struct 
     return team;
 }
 
-/* Claims items of the open phase: `grain` of them, or fewer where few are left. Returns how many; 0:
- * none left. */
+/* Claims items of the open phase: `grain` of them, or fewer where few are left. Returns how many;
+ * 0: none left. */
 static uint32_t team_claim(struct team *team, uint32_t *first) {
     uint64_t ticket = atomic_load_explicit(&team->ticket, memory_order_acquire);
     for (;;) {
