@@ -52,6 +52,27 @@ Test(team, computes_every_item_once_in_every_phase) {
     }
 }
 
+static void work_record(void *context, uint32_t member, uint32_t first, uint32_t count) {
+    (void)member;
+    uint32_t *claimed = context; /* by first item; one thread */
+    claimed[first] = count;
+}
+
+Test(team, claims_grain_items_and_fewer_at_the_end) {
+    struct team *team = team_make(1);
+    uint32_t claimed[40] = {0}, last = 0, at = 0;
+    team_run(team, work_record, claimed, 40, 8);
+    cr_assert_eq(claimed[0], 8);
+    for (; at < 40; at += last) {
+        cr_assert(claimed[at] > 0 && claimed[at] <= 8, "%u at %u", claimed[at], at);
+        cr_assert(last == 0 || claimed[at] <= last, "%u at %u, after %u", claimed[at], at, last);
+        last = claimed[at];
+    }
+    cr_assert_eq(at, 40);
+    cr_assert_eq(last, 1);
+    team_stop(team);
+}
+
 Test(team, members_that_fell_asleep_are_woken) {
     struct team *team = team_make(3);
     for (int i = 0; i < 5; i++) {
