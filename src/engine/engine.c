@@ -341,14 +341,14 @@ static void engine_unmap(struct engine *engine) {
 static enum backend_status engine_load_weights(struct engine *engine, uint64_t deadline_ns,
                                                uint32_t *percent, struct fault *fault) {
     enum { PACK_NS = 5 * 1000 * 1000 };
-    struct backend *backend = engine->backend;
-    if (engine->drop_ns == 0) engine->drop_ns = clock_ns() + PACK_NS;
+    const uint64_t now_ns = clock_ns();
+    if (now_ns >= engine->drop_ns) {
+        engine->drop_ns = now_ns + PACK_NS;
+        if (!engine->mapped)
+            madvise((void *)(uintptr_t)engine->file, engine->file_bytes, MADV_DONTNEED);
+    }
     const uint64_t end_ns = deadline_ns < engine->drop_ns ? deadline_ns : engine->drop_ns;
-    enum backend_status status = backend->ops->load(backend, end_ns, percent, fault);
-    if (engine->mapped || clock_ns() < engine->drop_ns) return status;
-    madvise((void *)(uintptr_t)engine->file, engine->file_bytes, MADV_DONTNEED);
-    engine->drop_ns = 0;
-    return status;
+    return engine->backend->ops->load(engine->backend, end_ns, percent, fault);
 }
 
 /* One pass over the file, where a digest is asked for; the rest of loading is another one. */

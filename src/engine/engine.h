@@ -51,7 +51,7 @@ struct engine {
     /* loading */
     uint32_t stage;
     struct pin pin;
-    uint64_t drop_ns;     /* when pages of the file are dropped next; 0: not said yet */
+    uint64_t drop_ns;     /* when pages of the file are dropped next */
     struct batch warm_up; /* one row: the first step of a lazy backend */
     uint32_t warm_up_page;
 };
