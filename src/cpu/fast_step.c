@@ -507,7 +507,8 @@ static void step_look_ahead(struct fast *f) {
         if (phase == PHASE_END) phase = PHASE_EMBED, layer = 0; /* the next step */
     } while (phases[phase].kind != ITEM_PANEL);
     struct division next = step_divide(f, (enum fast_phase)phase, layer);
-    size_t bytes = step_grain(f, next.items) * next.group * next.first->panel_bytes;
+    uint32_t each = (next.items + f->limits.threads - 1) / f->limits.threads;
+    size_t bytes = (size_t)each * next.group * next.first->panel_bytes;
     team_look_ahead(f->team, next.first->panels, bytes, bytes < FETCH_MAX ? bytes : FETCH_MAX);
 }
 

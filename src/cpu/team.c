@@ -20,8 +20,6 @@
 enum { TEAM_SPIN_NS = 100 * 1000 };
 /* Pauses between two looks at the clock; one pause is some 40 to 140 cycles. */
 enum { TEAM_PAUSES = 32 };
-/* Claims a member that what is left is shared in, at least: so all of them end together. */
-enum { TEAM_LAST_CLAIMS = 2 };
 /* How long the caller spins for members that still work before it offers its processor to them. */
 enum { TEAM_YIELD_NS = 50 * 1000 };
 
@@ -30,6 +28,9 @@ struct team_member {
     uint32_t index;
     pthread_t thread;
     uint8_t *stack;
+    /* Its items of the open phase that nobody has claimed: first << 32 | end. A range that a claim
+     * has found unchanged is of the phase open now, whatever that member has slept through. */
+    _Alignas(64) _Atomic uint64_t left;
 };
 
 struct team {
@@ -38,12 +39,11 @@ struct team {
     bool started;
     struct team_member member[TEAM_THREADS_MAX];
 
-    /* The open phase. Written by the caller before the ticket is published; stable while any item
-     * of the phase is unfinished. */
+    /* The open phase. Written by the caller before any member's range; stable while any item of the
+     * phase is unfinished. */
     team_work *work;
     void *context;
     uint32_t n_items;
-    uint32_t n_opened; /* phases so far */
     uint64_t waited_ns;
     _Atomic uint32_t grain;
 
@@ -51,12 +51,8 @@ struct team {
     _Atomic(const uint8_t *) ahead;
     _Atomic size_t ahead_stride, ahead_bytes;
 
-    /* phase number << 32 | items nobody has claimed yet. Counting down makes the claim safe against
-     * a member that sleeps through a phase: with nothing left there is nothing to claim, whatever
-     * else it read. */
-    _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) _Atomic uint32_t finished; /* items */
-    _Alignas(64) _Atomic uint32_t wake;     /* futex word, one up at each phase */
+    _Alignas(64) _Atomic uint32_t opened;   /* phases of more than one item; futex word */
     _Atomic uint32_t sleepers;
     _Atomic bool stop;
 };
@@ -77,65 +73,70 @@ struct team *team_carve(uint32_t threads, const struct processors *cpus, struct 
     return team;
 }
 
-/* Claims items of the open phase: `grain` of them, or fewer where few are left. Returns how many;
- * 0: none left. */
-static uint32_t team_claim(struct team *team, uint32_t *first) {
-    uint64_t ticket = atomic_load_explicit(&team->ticket, memory_order_acquire);
+/* Claims items of a member's range: `grain` of them, or half of what is left, so that all members
+ * end together. The member itself claims the first ones, another one the last: each reads on where
+ * it has read. Returns how many; 0: none left. */
+static uint32_t team_claim(struct team *team, struct team_member *of, bool own, uint32_t *first) {
+    uint64_t range = atomic_load_explicit(&of->left, memory_order_acquire);
     for (;;) {
-        uint32_t left = (uint32_t)ticket;
-        if (left == 0) return 0;
+        uint32_t begin = (uint32_t)(range >> 32), end = (uint32_t)range;
+        if (begin == end) return 0;
         uint32_t grain = atomic_load_explicit(&team->grain, memory_order_relaxed);
-        uint32_t share = left / (team->threads * TEAM_LAST_CLAIMS) + 1;
-        uint32_t take = grain < share ? grain : share;
-        if (atomic_compare_exchange_weak_explicit(&team->ticket, &ticket, ticket - take,
-                                                  memory_order_acquire, memory_order_acquire)) {
-            *first = team->n_items - left;
+        uint32_t half = (end - begin + 1) / 2, take = grain < half ? grain : half;
+        *first = own ? begin : end - take;
+        if (own)
+            begin += take;
+        else
+            end -= take;
+        if (atomic_compare_exchange_weak_explicit(&of->left, &range, (uint64_t)begin << 32 | end,
+                                                  memory_order_acquire, memory_order_acquire))
             return take;
-        }
     }
 }
 
-/* Claims and computes once. False: nothing was left. */
+/* Claims and computes once: of its own range, or else of another member's. False: nothing was
+ * left. */
 static bool team_work_once(struct team *team, uint32_t member) {
-    uint32_t first;
-    uint32_t count = team_claim(team, &first);
+    uint32_t first, count = 0;
+    for (uint32_t i = 0; count == 0 && i < team->threads; i++)
+        count = team_claim(team, &team->member[(member + i) % team->threads], i == 0, &first);
     if (count == 0) return false;
     team->work(team->context, member, first, count);
     atomic_fetch_add_explicit(&team->finished, count, memory_order_release);
     return true;
 }
 
-static void team_sleep(struct team *team) {
-    uint32_t seen = atomic_load(&team->wake);
+static void team_sleep(struct team *team, uint32_t opened) {
     atomic_fetch_add(&team->sleepers, 1);
-    if ((uint32_t)atomic_load(&team->ticket) == 0 && !atomic_load(&team->stop))
-        syscall(SYS_futex, &team->wake, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    syscall(SYS_futex, &team->opened, FUTEX_WAIT_PRIVATE, opened, NULL, NULL, 0);
     atomic_fetch_sub(&team->sleepers, 1);
 }
 
+/* There is something to do: to all members. */
 static void team_wake(struct team *team) {
-    atomic_fetch_add(&team->wake, 1);
+    atomic_fetch_add(&team->opened, 1);
     if (atomic_load(&team->sleepers) > 0)
-        syscall(SYS_futex, &team->wake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+        syscall(SYS_futex, &team->opened, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-static bool team_has_work(const struct team *team) {
-    return (uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) != 0;
+static uint32_t team_opened(const struct team *team) {
+    return atomic_load_explicit(&team->opened, memory_order_acquire);
 }
 
 static bool team_finished(const struct team *team) {
     return atomic_load_explicit(&team->finished, memory_order_acquire) == team->n_items;
 }
 
-/* Brings what this member may claim first of the phase to come into its second cache, until there
- * is something else to do. */
-static void team_fetch(const struct team *team, uint32_t member) {
+/* Brings what this member claims first of the phase to come into its second cache, until there is
+ * something else to do: for the caller when all have finished, for others when more than `opened`
+ * phases were opened. */
+static void team_fetch(const struct team *team, uint32_t member, uint32_t opened) {
     const uint8_t *from = atomic_load_explicit(&team->ahead, memory_order_relaxed);
     if (from == NULL) return;
     from += member * atomic_load_explicit(&team->ahead_stride, memory_order_relaxed);
     size_t bytes = atomic_load_explicit(&team->ahead_bytes, memory_order_relaxed);
     for (size_t at = 0; at < bytes; at += 256) {
-        if (member == 0 ? team_finished(team) : team_has_work(team)) return;
+        if (member == 0 ? team_finished(team) : team_opened(team) != opened) return;
         for (size_t line = 0; line < 256; line += 64) __builtin_prefetch(from + at + line, 0, 2);
     }
 }
@@ -145,15 +146,15 @@ static void *team_member_main(void *argument) {
     struct team *team = member->team;
     if (sandbox_supported()) sandbox_compute();
     while (!atomic_load_explicit(&team->stop, memory_order_relaxed)) {
-        if (team_work_once(team, member->index)) continue;
-        team_fetch(team, member->index);
+        uint32_t opened = team_opened(team);
+        while (team_work_once(team, member->index)) {
+        }
+        team_fetch(team, member->index, opened);
         uint64_t start = clock_ns();
-        while (!team_has_work(team)) {
-            for (int i = 0; i < TEAM_PAUSES && !team_has_work(team); i++) __builtin_ia32_pause();
-            if (clock_ns() - start > TEAM_SPIN_NS) {
-                team_sleep(team);
-                break;
-            }
+        while (team_opened(team) == opened) {
+            for (int i = 0; i < TEAM_PAUSES && team_opened(team) == opened; i++)
+                __builtin_ia32_pause();
+            if (clock_ns() - start > TEAM_SPIN_NS) team_sleep(team, opened);
         }
     }
     return NULL;
@@ -211,25 +212,28 @@ void team_look_ahead(struct team *team, const void *first, size_t stride, size_t
 
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items,
                uint32_t grain) {
-    wick_assert((uint32_t)atomic_load_explicit(&team->ticket, memory_order_relaxed) == 0);
-    wick_assert(atomic_load_explicit(&team->finished, memory_order_relaxed) == team->n_items);
+    wick_assert(team_finished(team));
     wick_assert(grain > 0);
     team->work = work;
     team->context = context;
     team->n_items = n_items;
-    team->n_opened++;
     atomic_store_explicit(&team->grain, grain, memory_order_relaxed);
     atomic_store_explicit(&team->finished, 0, memory_order_relaxed);
-    atomic_store(&team->ticket, (uint64_t)team->n_opened << 32 | n_items);
-    if (team->started && team->threads > 1 && n_items > grain) team_wake(team);
+    uint64_t begin = 0;
+    for (uint64_t i = 0; i < team->threads; i++) {
+        uint64_t end = ((i + 1) * n_items + team->threads - 1) / team->threads;
+        atomic_store_explicit(&team->member[i].left, begin << 32 | end, memory_order_release);
+        begin = end;
+    }
+    if (n_items > 1) team_wake(team);
 }
 
 bool team_join(struct team *team, uint64_t deadline_ns) {
     while (team_work_once(team, 0))
-        if (team_has_work(team) && clock_ns() >= deadline_ns) return false;
+        if (clock_ns() >= deadline_ns) return team_finished(team);
     if (team_finished(team)) return true;
     uint64_t start = clock_ns(), now = start;
-    team_fetch(team, 0);
+    team_fetch(team, 0, 0);
     bool finished;
     do {
         if (now - start > TEAM_YIELD_NS) sched_yield();

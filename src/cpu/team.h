@@ -1,9 +1,10 @@
 /* team: a fixed set of pinned threads that work through phases together. The caller is member 0.
  *
- * A phase is a function and a number of items; items are claimed from a shared counter, so a slow
- * or disturbed thread takes fewer of them. What an item computes must not depend on who computes
- * it. Members spin between phases for a short while, then sleep in a futex: an idle team costs
- * nothing. */
+ * A phase is a function and a number of items. Each member has a range of them, which it claims
+ * from the front: what it reads is one stream, and the same one whenever the phase comes again. Who
+ * has no more claims from the end of others' ranges, so a slow or disturbed thread computes fewer.
+ * What an item computes must not depend on who computes it. Members spin between phases for a short
+ * while, then sleep in a futex: an idle team costs nothing. */
 #ifndef WICK_CPU_TEAM_H
 #define WICK_CPU_TEAM_H
 
@@ -32,11 +33,11 @@ bool team_start(struct team *team, struct fault *fault);
 uint32_t team_threads(const struct team *team);
 
 /* Says what the phase after the next one to be opened reads first: member m `bytes` from first +
- * m * stride on. Who waits fetches it meanwhile. It must stay readable; NULL: nothing. */
+ * m * stride on, where its range begins. Who waits fetches it meanwhile. It must stay readable; NULL: nothing. */
 void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes);
 
-/* Opens a phase of n_items, claimed grain at a time, and the last of them in smaller pieces. The
- * previous phase must be finished. */
+/* Opens a phase of n_items, claimed grain at a time, and the last of a range in smaller pieces. One
+ * item is the caller's own: nobody else hears of it. The previous phase must be finished. */
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items, uint32_t grain);
 
 /* The caller takes its part in the open phase. True: the phase is finished, by everyone. False: the

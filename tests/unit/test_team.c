@@ -73,6 +73,56 @@ Test(team, claims_grain_items_and_fewer_at_the_end) {
     team_stop(team);
 }
 
+struct ways {
+    _Atomic uint32_t n[2]; /* claims by member */
+    uint32_t first[2][ITEMS], count[2][ITEMS];
+};
+
+/* Member 0 holds on to its first claim until the other has claimed all that is left. */
+static void work_follow(void *context, uint32_t member, uint32_t first, uint32_t count) {
+    struct ways *w = context;
+    uint32_t i = w->n[member];
+    w->first[member][i] = first;
+    w->count[member][i] = count;
+    atomic_store(&w->n[member], i + 1);
+    while (member == 0) {
+        uint32_t others = 0, n = atomic_load(&w->n[1]);
+        for (uint32_t at = 0; at < n; at++) others += w->count[1][at];
+        if (others + count == 100) break;
+    }
+}
+
+Test(team, a_member_reads_its_own_range_forward_and_then_helps_from_the_end, .timeout = 30) {
+    struct team *team = team_make(2);
+    static struct ways w;
+    team_run(team, work_follow, &w, 100, 8);
+    cr_assert_eq(w.n[0], 1);
+    cr_assert_eq(w.first[0][0], 0);
+    cr_assert_eq(w.count[0][0], 8);
+    uint32_t next = 50, end = 50, i = 0;
+    for (; next < 100; next += w.count[1][i++]) cr_assert_eq(w.first[1][i], next);
+    cr_assert_eq(next, 100);
+    for (; i < w.n[1]; i++) {
+        cr_assert_eq(w.first[1][i] + w.count[1][i], end, "claim %u", i);
+        end = w.first[1][i];
+    }
+    cr_assert_eq(end, 8);
+    team_stop(team);
+}
+
+static void work_alone(void *context, uint32_t member, uint32_t first, uint32_t count) {
+    (void)first, (void)count;
+    *(uint32_t *)context += member == 0;
+}
+
+Test(team, one_item_is_the_callers) {
+    struct team *team = team_make(3);
+    uint32_t by_caller = 0;
+    for (int i = 0; i < 1000; i++) team_run(team, work_alone, &by_caller, 1, 1);
+    cr_assert_eq(by_caller, 1000);
+    team_stop(team);
+}
+
 Test(team, members_that_fell_asleep_are_woken) {
     struct team *team = team_make(3);
     for (int i = 0; i < 5; i++) {
