@@ -31,8 +31,12 @@ CFLAGS_ALL := -std=c11 -Wall -Wextra -Wconversion -Werror -D_GNU_SOURCE $(INCLUD
 CFLAGS_MUSL := $(CFLAGS_ALL) -fno-pie -fstack-protector-strong -ffunction-sections \
                -fdata-sections -fno-asynchronous-unwind-tables \
                -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
-CFLAGS_SANITIZE := $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
-                   -fno-sanitize-recover=undefined
+# AMX tiles are the processor's where it has them, else software's: so that AMX kernels are tested
+# on every processor with AVX-512 and its BF16. What depends on it is compiled anew when it changes.
+TILES := $(if $(shell grep -lw amx_bf16 /proc/cpuinfo),hardware,software)
+TILES_FLAGS := $(if $(filter software,$(TILES)),-Itests/tiles)
+CFLAGS_SANITIZE := $(TILES_FLAGS) $(CFLAGS_ALL) -O1 -g -fno-omit-frame-pointer \
+                   -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # BearSSL's objects call it of the library that stands before them: src/secret/bearssl_shim.c.
 LDFLAGS_MUSL := -Wl,--undefined=__memcpy_chk -static -no-pie -Wl,--gc-sections -Wl,-z,noexecstack -Wl,--build-id=none
 # Names of static functions are left out: 15 KB; build/debug has them.
@@ -69,6 +73,7 @@ named_flags   = $(foreach name,avx2 avx512 amx thread,\
 # --- sources ----------------------------------------------------------------------------------
 
 LIB_SRC  := $(sort $(filter-out %_fuzz.c,$(wildcard src/*/*.c)))
+TILE_SRC := src/cpu/isa.c $(wildcard src/cpu/*_amx.c host/lab/*_amx.c)
 MAIN_SRC := $(wildcard src/main.c)
 BOOT_SRC := $(sort $(wildcard boot/*.c))
 LAB_SRC  := $(sort $(wildcard host/lab/*.c))
@@ -110,13 +115,20 @@ $(BUILD)/obj/debug/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GNU_CC) $(CFLAGS_SANITIZE) $(call named_flags,$<) $(FILE_FLAGS) -c $< -o $@
 
+$(BUILD)/obj/debug/tiles-$(TILES):
+	@mkdir -p $(@D)
+	@rm -f $(@D)/tiles-*
+	@touch $@
+
 # An archive is made anew, so that the object of a source that is gone is gone too.
 $(BUILD)/obj/%/libwick.a:
 	$(call say,AR,$@)
 	@rm -f $@
 	$(Q)$(AR) rcsD $@ $^
 $(BUILD)/obj/musl/libwick.a: $(call musl_objects,$(LIB_SRC))
-$(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC) $(BOOT_SRC))
+$(BUILD)/obj/debug/libwick.a: $(call debug_objects,$(LIB_SRC) $(BOOT_SRC) \
+                                $(if $(TILES_FLAGS),$(wildcard tests/tiles/*.c)))
+$(call debug_objects,$(TILE_SRC)): $(BUILD)/obj/debug/tiles-$(TILES)
 
 # wick takes every object, not what an archive search would pick: the linker script decides what
 # stays (a PTX blob is named by nobody). wick.sym has the symbols, for debuggers and tests; what is
@@ -188,7 +200,7 @@ bench-boot: deps-check all ## measure power-on to READY in QEMU against an init 
 # One stamp a source, so that lint runs in parallel and only over what changed.
 FORMATTED := $(LIB_SRC) $(MAIN_SRC) $(BOOT_SRC) $(LAB_SRC) $(CTL_SRC) $(SHOW_SRC) $(UNIT_SRC) \
              $(wildcard src/*/*_fuzz.c tests/fuzz/*.c src/*/*.h src/*/*/*.h src/*/*.inc boot/*.h host/*/*.h tests/unit/*.h \
-             tests/simulate/*.[ch])
+             tests/simulate/*.[ch] tests/tiles/*.c tests/tiles/*/*.h)
 LINTED    := $(patsubst %.c,$(BUILD)/obj/lint/%.ok,$(filter-out tests/simulate/%,$(filter %.c,$(FORMATTED))))
 
 .PHONY: lint
@@ -201,7 +213,8 @@ lint-tidy: $(LINTED)
 $(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(INCLUDES) $(call named_flags,$<) 2>$@.log
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(if $(filter tests/tiles/%,$<),-Itests/tiles) $(INCLUDES) \
+	    $(call named_flags,$<) 2>$@.log
 	@touch $@
 
 # --- use --------------------------------------------------------------------------------------

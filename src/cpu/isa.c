@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "cpu/tile_instructions.h"
 
 /* What CPUID promises and the operating system keeps (XCR0: the register state it saves). */
 struct isa_features {
@@ -76,8 +77,9 @@ static bool isa_ask_for_tiles(void) {
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 static bool isa_has_amx(const struct isa_features *have) {
-    return isa_has_avx512(have) && have->avx512bf16 && have->amx_tile && have->amx_int8 &&
-           have->amx_bf16 && have->saves_tiles && isa_ask_for_tiles();
+    const bool tiles = TILES_IN_SOFTWARE || (have->amx_tile && have->amx_int8 && have->amx_bf16 &&
+                                             have->saves_tiles && isa_ask_for_tiles());
+    return isa_has_avx512(have) && have->avx512bf16 && tiles;
 }
 
 /* Widest first, of which "auto" is the first that works. */
@@ -98,6 +100,7 @@ const struct cpu_kernels *isa_choose(const char *name, struct fault *fault) {
     for (size_t i = 0; i < sizeof isa_table / sizeof isa_table[0]; i++) {
         const struct isa_entry *entry = &isa_table[i];
         if (!any && strcmp(name, entry->kernels->name) != 0) continue;
+        if (any && TILES_IN_SOFTWARE && entry->kernels == &cpu_kernels_amx) continue;
         if (entry->works(&have)) return entry->kernels;
         if (any) continue;
         fault_set(fault, FAULT_INVALID_REQUEST,

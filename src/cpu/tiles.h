@@ -1,25 +1,11 @@
-/* tiles: AMX's instructions. Written out, because GCC 12's intrinsics neither tell the compiler
- * that memory is read nor what LDTILECFG reads. The argument of a register is its number. */
+/* tiles: products of AMX tiles, as the kernels for matrices and for attention share them. */
 #ifndef WICK_CPU_TILES_H
 #define WICK_CPU_TILES_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define TILE_ZERO(c) __asm__ volatile("tilezero %%tmm" #c ::: "memory")
-#define TILE_LOAD(t, at, stride)                                                                   \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(at), "r"((size_t)(stride)) : "memory")
-#define TILE_STORE(t, at, stride)                                                                  \
-    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(at), "r"((size_t)(stride))          \
-                     : "memory")
-/* C += A B: int8 with int8 or uint8 and int32 sums; bfloat16 with F32 sums. */
-#define TILE_INT8(c, a, b)                                                                         \
-    __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
-#define TILE_INT8_UINT8(c, a, b)                                                                   \
-    __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
-#define TILE_BF16(c, a, b)                                                                         \
-    __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
-#define TILES_RELEASE() __asm__ volatile("tilerelease" ::: "memory")
+#include "cpu/tile_instructions.h"
 
 /* Between two tile instructions that have nothing else between them. On a core alone a 2 x 2 block
  * of TDPBF16PS with its loads takes 64 cycles, whatever its order. With a busy sibling thread, as
@@ -51,7 +37,7 @@ static inline void tiles_configure(uint32_t rows, uint32_t a_bytes, uint32_t b_r
         shapes.row_bytes[t] = t == 4 ? (uint16_t)a_bytes : 64;
         shapes.rows[t] = (uint8_t)(t == 5 ? b_rows : rows);
     }
-    __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
+    TILES_CONFIGURE(shapes);
 }
 
 ALWAYS void lines_prefetch(const uint8_t *ahead, int bytes) {
