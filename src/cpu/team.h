@@ -33,7 +33,8 @@ bool team_start(struct team *team, struct fault *fault);
 uint32_t team_threads(const struct team *team);
 
 /* Says what the phase after the next one to be opened reads first: member m `bytes` from first +
- * m * stride on, where its range begins. Who waits fetches it meanwhile. It must stay readable; NULL: nothing. */
+ * m * stride on, where its range begins. Who waits fetches it meanwhile. It must stay readable;
+ * NULL: nothing. */
 void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes);
 
 /* Opens a phase of n_items, claimed grain at a time, and the last of a range in smaller pieces. One
