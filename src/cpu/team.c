@@ -44,6 +44,7 @@ struct team {
     team_work *work;
     void *context;
     uint32_t n_items;
+    bool alone; /* its only item, the caller's, is still to be computed */
     uint64_t waited_ns;
     _Atomic uint32_t grain;
 
@@ -97,10 +98,12 @@ static uint32_t team_claim(struct team *team, struct team_member *of, bool own, 
 /* Claims and computes once: of its own range, or else of another member's. False: nothing was
  * left. */
 static bool team_work_once(struct team *team, uint32_t member) {
-    uint32_t first, count = 0;
+    uint32_t first = 0, count = 0;
+    if (member == 0 && team->alone) count = 1;
     for (uint32_t i = 0; count == 0 && i < team->threads; i++)
         count = team_claim(team, &team->member[(member + i) % team->threads], i == 0, &first);
     if (count == 0) return false;
+    if (member == 0) team->alone = false;
     team->work(team->context, member, first, count);
     atomic_fetch_add_explicit(&team->finished, count, memory_order_release);
     return true;
@@ -219,13 +222,15 @@ void team_open(struct team *team, team_work *work, void *context, uint32_t n_ite
     team->n_items = n_items;
     atomic_store_explicit(&team->grain, grain, memory_order_relaxed);
     atomic_store_explicit(&team->finished, 0, memory_order_relaxed);
+    team->alone = n_items == 1;
+    if (n_items <= 1) return; /* all ranges are empty */
     uint64_t begin = 0;
     for (uint64_t i = 0; i < team->threads; i++) {
         uint64_t end = ((i + 1) * n_items + team->threads - 1) / team->threads;
         atomic_store_explicit(&team->member[i].left, begin << 32 | end, memory_order_release);
         begin = end;
     }
-    if (n_items > 1) team_wake(team);
+    team_wake(team);
 }
 
 bool team_join(struct team *team, uint64_t deadline_ns) {
