@@ -213,8 +213,7 @@ lint-tidy: $(LINTED)
 $(BUILD)/obj/lint/%.ok: %.c .clang-tidy $(filter %.h %.inc,$(FORMATTED))
 	$(call say,TIDY,$<)
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(if $(filter tests/tiles/%,$<),-Itests/tiles) $(INCLUDES) \
-	    $(call named_flags,$<) 2>$@.log
+	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(INCLUDES) $(call named_flags,$<) 2>$@.log
 	@touch $@
 
 # --- use --------------------------------------------------------------------------------------

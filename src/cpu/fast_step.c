@@ -496,7 +496,7 @@ static void step_to_next(const struct fast *f, uint32_t *phase, uint32_t *layer)
 /* Tells the team which weights come next: who has nothing to do fetches what it will claim first.
  * Where many rows share the weights, reading them is not what takes time. */
 static void step_look_ahead(struct fast *f) {
-    enum { ROWS_MAX = 8, FETCH_MAX = 128 * 1024 };
+    enum { ROWS_MAX = 8 };
     if (f->limits.mapped || f->step.batch->n_rows > ROWS_MAX) {
         team_look_ahead(f->team, NULL, 0, 0);
         return;
@@ -507,9 +507,7 @@ static void step_look_ahead(struct fast *f) {
         if (phase == PHASE_END) phase = PHASE_EMBED, layer = 0; /* the next step */
     } while (phases[phase].kind != ITEM_PANEL);
     struct division next = step_divide(f, (enum fast_phase)phase, layer);
-    uint32_t each = (next.items + f->limits.threads - 1) / f->limits.threads;
-    size_t bytes = (size_t)each * next.group * next.first->panel_bytes;
-    team_look_ahead(f->team, next.first->panels, bytes, bytes < FETCH_MAX ? bytes : FETCH_MAX);
+    team_look_ahead(f->team, next.first->panels, next.group * next.first->panel_bytes, next.items);
 }
 
 static void step_open(struct fast *f) {

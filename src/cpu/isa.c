@@ -76,10 +76,12 @@ static bool isa_ask_for_tiles(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* asm/prctl.h, asm/fpu/xcr.h */
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
+static bool isa_has_tiles(const struct isa_features *have) {
+    return TILES_IN_SOFTWARE || (have->amx_tile && have->amx_int8 && have->amx_bf16 &&
+                                 have->saves_tiles && isa_ask_for_tiles());
+}
 static bool isa_has_amx(const struct isa_features *have) {
-    const bool tiles = TILES_IN_SOFTWARE || (have->amx_tile && have->amx_int8 && have->amx_bf16 &&
-                                             have->saves_tiles && isa_ask_for_tiles());
-    return isa_has_avx512(have) && have->avx512bf16 && tiles;
+    return isa_has_avx512(have) && have->avx512bf16 && isa_has_tiles(have);
 }
 
 /* Widest first, of which "auto" is the first that works. */

@@ -22,6 +22,8 @@ enum { TEAM_SPIN_NS = 100 * 1000 };
 enum { TEAM_PAUSES = 32 };
 /* How long the caller spins for members that still work before it offers its processor to them. */
 enum { TEAM_YIELD_NS = 50 * 1000 };
+/* How much of what comes next a member fetches at most: part of its second cache. */
+enum { TEAM_FETCH_BYTES = 128 * 1024 };
 
 struct team_member {
     struct team *team;
@@ -50,7 +52,8 @@ struct team {
 
     /* What comes after the open phase, see team_look_ahead. Hints: read at any time. */
     _Atomic(const uint8_t *) ahead;
-    _Atomic size_t ahead_stride, ahead_bytes;
+    _Atomic size_t ahead_item_bytes;
+    _Atomic uint32_t ahead_items;
 
     _Alignas(64) _Atomic uint32_t finished; /* items */
     _Alignas(64) _Atomic uint32_t opened;   /* phases of more than one item; futex word */
@@ -72,6 +75,11 @@ struct team *team_carve(uint32_t threads, const struct processors *cpus, struct 
         if (i > 0) team->member[i].stack = stacks + (size_t)(i - 1) * TEAM_STACK_BYTES;
     }
     return team;
+}
+
+/* The first of n_items that are a member's own; they end where the next one's begin. */
+static uint32_t team_first(const struct team *team, uint32_t n_items, uint32_t member) {
+    return (uint32_t)(((uint64_t)n_items * member + team->threads - 1) / team->threads);
 }
 
 /* Claims items of a member's range: `grain` of them, or half of what is left, so that all members
@@ -99,11 +107,13 @@ static uint32_t team_claim(struct team *team, struct team_member *of, bool own, 
  * left. */
 static bool team_work_once(struct team *team, uint32_t member) {
     uint32_t first = 0, count = 0;
-    if (member == 0 && team->alone) count = 1;
+    if (member == 0 && team->alone) {
+        team->alone = false;
+        count = 1;
+    }
     for (uint32_t i = 0; count == 0 && i < team->threads; i++)
         count = team_claim(team, &team->member[(member + i) % team->threads], i == 0, &first);
     if (count == 0) return false;
-    if (member == 0) team->alone = false;
     team->work(team->context, member, first, count);
     atomic_fetch_add_explicit(&team->finished, count, memory_order_release);
     return true;
@@ -115,7 +125,6 @@ static void team_sleep(struct team *team, uint32_t opened) {
     atomic_fetch_sub(&team->sleepers, 1);
 }
 
-/* There is something to do: to all members. */
 static void team_wake(struct team *team) {
     atomic_fetch_add(&team->opened, 1);
     if (atomic_load(&team->sleepers) > 0)
@@ -136,8 +145,12 @@ static bool team_finished(const struct team *team) {
 static void team_fetch(const struct team *team, uint32_t member, uint32_t opened) {
     const uint8_t *from = atomic_load_explicit(&team->ahead, memory_order_relaxed);
     if (from == NULL) return;
-    from += member * atomic_load_explicit(&team->ahead_stride, memory_order_relaxed);
-    size_t bytes = atomic_load_explicit(&team->ahead_bytes, memory_order_relaxed);
+    size_t item_bytes = atomic_load_explicit(&team->ahead_item_bytes, memory_order_relaxed);
+    uint32_t n_items = atomic_load_explicit(&team->ahead_items, memory_order_relaxed);
+    uint32_t first = team_first(team, n_items, member);
+    size_t bytes = (team_first(team, n_items, member + 1) - first) * item_bytes;
+    if (bytes > TEAM_FETCH_BYTES) bytes = TEAM_FETCH_BYTES;
+    from += first * item_bytes;
     for (size_t at = 0; at < bytes; at += 256) {
         if (member == 0 ? team_finished(team) : team_opened(team) != opened) return;
         for (size_t line = 0; line < 256; line += 64) __builtin_prefetch(from + at + line, 0, 2);
@@ -207,10 +220,10 @@ uint32_t team_threads(const struct team *team) {
     return team->threads;
 }
 
-void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes) {
-    atomic_store_explicit(&team->ahead, first, memory_order_relaxed);
-    atomic_store_explicit(&team->ahead_stride, stride, memory_order_relaxed);
-    atomic_store_explicit(&team->ahead_bytes, bytes, memory_order_relaxed);
+void team_look_ahead(struct team *team, const void *items, size_t item_bytes, uint32_t n_items) {
+    atomic_store_explicit(&team->ahead, items, memory_order_relaxed);
+    atomic_store_explicit(&team->ahead_item_bytes, item_bytes, memory_order_relaxed);
+    atomic_store_explicit(&team->ahead_items, n_items, memory_order_relaxed);
 }
 
 void team_open(struct team *team, team_work *work, void *context, uint32_t n_items,
@@ -224,12 +237,11 @@ void team_open(struct team *team, team_work *work, void *context, uint32_t n_ite
     atomic_store_explicit(&team->finished, 0, memory_order_relaxed);
     team->alone = n_items == 1;
     if (n_items <= 1) return; /* all ranges are empty */
-    uint64_t begin = 0;
-    for (uint64_t i = 0; i < team->threads; i++) {
-        uint64_t end = ((i + 1) * n_items + team->threads - 1) / team->threads;
-        atomic_store_explicit(&team->member[i].left, begin << 32 | end, memory_order_release);
-        begin = end;
-    }
+    for (uint32_t i = 0; i < team->threads; i++)
+        atomic_store_explicit(&team->member[i].left,
+                              (uint64_t)team_first(team, n_items, i) << 32 |
+                                  team_first(team, n_items, i + 1),
+                              memory_order_release);
     team_wake(team);
 }
 

@@ -32,10 +32,10 @@ bool team_start(struct team *team, struct fault *fault);
 
 uint32_t team_threads(const struct team *team);
 
-/* Says what the phase after the next one to be opened reads first: member m `bytes` from first +
- * m * stride on, where its range begins. Who waits fetches it meanwhile. It must stay readable;
- * NULL: nothing. */
-void team_look_ahead(struct team *team, const void *first, size_t stride, size_t bytes);
+/* Says what a phase to come of n_items reads: item_bytes for each, one behind the other from
+ * `items` on. Who waits fetches the beginning of its range meanwhile. It must stay readable; NULL:
+ * nothing. */
+void team_look_ahead(struct team *team, const void *items, size_t item_bytes, uint32_t n_items);
 
 /* Opens a phase of n_items, claimed grain at a time, and the last of a range in smaller pieces. One
  * item is the caller's own: nobody else hears of it. The previous phase must be finished. */

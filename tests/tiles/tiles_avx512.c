@@ -36,8 +36,8 @@ static void check(int tile) {
     refuse_unless(tiles.shapes.rows[tile] > 0, "a tile without rows");
 }
 
-void tiles_software_configure(const void *bytes) {
-    const struct tile_shapes *shapes = bytes;
+void tiles_software_configure(const void *config) {
+    const struct tile_shapes *shapes = config;
     refuse_unless(shapes->palette == 1 && shapes->start_row == 0, "another palette, or a start");
     for (size_t i = 0; i < sizeof shapes->reserved; i++)
         refuse_unless(shapes->reserved[i] == 0, "a reserved byte is set");
@@ -81,7 +81,7 @@ static __m512i word(const uint8_t *at) {
     return _mm512_set1_epi32((int)w);
 }
 
-/* Byte i of each lane; whole: with its sign. */
+/* Byte i of each lane, with its sign or as it is. */
 static __m512i byte_of(__m512i v, int i, bool sign) {
     __m512i top = _mm512_slli_epi32(v, (unsigned)(24 - 8 * i));
     return sign ? _mm512_srai_epi32(top, 24) : _mm512_srli_epi32(top, 24);

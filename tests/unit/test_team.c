@@ -78,9 +78,12 @@ struct ways {
     uint32_t first[2][ITEMS], count[2][ITEMS];
 };
 
-/* Member 0 holds on to its first claim until the other has claimed all that is left. */
+/* Member 0 holds on to its first claim until the other has claimed all that is left; the other one
+ * waits with its first until member 0 has that claim. */
 static void work_follow(void *context, uint32_t member, uint32_t first, uint32_t count) {
     struct ways *w = context;
+    while (member == 1 && atomic_load(&w->n[0]) == 0) {
+    }
     uint32_t i = w->n[member];
     w->first[member][i] = first;
     w->count[member][i] = count;

@@ -9,8 +9,8 @@ enum { TILES_IN_SOFTWARE = 1 };
 
 enum tile_product { TILE_PRODUCT_S8_S8, TILE_PRODUCT_S8_U8, TILE_PRODUCT_BF16 };
 
-/* Of the calling thread's eight registers. shapes: the 64 bytes that LDTILECFG reads. */
-void tiles_software_configure(const void *shapes);
+/* Of the calling thread's eight registers. config: the 64 bytes that LDTILECFG reads. */
+void tiles_software_configure(const void *config);
 void tiles_software_release(void);
 void tiles_software_zero(int tile);
 void tiles_software_load(int tile, const void *at, size_t stride);
