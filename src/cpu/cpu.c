@@ -15,8 +15,8 @@ bool cpu_check(const char *isa, struct fault *fault) {
     return strcmp(isa, "exact") == 0 || isa_choose(isa, fault) != NULL;
 }
 
-/* Weights that stay in the caches are not waited for. 8-bit ones then decode faster in integers
- * than in the bfloat16 of tiles (1.35 times on the demo model, whose prompts take twice as long).
+/* Weights that stay in the caches are not waited for. Integers then decode faster as such than in
+ * the bfloat16 of tiles (1.35 times on the demo model, whose prompts take twice as long).
  */
 static bool cpu_prefers_integers(const struct model *model) {
     enum { CACHED_BYTES = 16 << 20 };
@@ -26,7 +26,9 @@ static bool cpu_prefers_integers(const struct model *model) {
         bytes += layer->q.bytes + layer->k.bytes + layer->v.bytes + layer->attn_out.bytes +
                  layer->gate.bytes + layer->up.bytes + layer->down.bytes;
     }
-    return bytes < CACHED_BYTES && pack_format(pack_kind_of(model->layer[0].gate.type))->bits == 8;
+    const enum pack_kind kind = pack_kind_of(model->layer[0].gate.type);
+    return bytes < CACHED_BYTES && pack_format(kind)->sub != 0 &&
+           (cpu_kernels_amx.bf16_kinds >> kind & 1) != 0;
 }
 
 struct backend *cpu_carve(const char *isa, const struct model *model,

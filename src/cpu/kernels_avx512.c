@@ -2,11 +2,16 @@
 
 #include "cpu/kernels.inc"
 
+void block_widen_avx512(const struct pack_format *format, int zero, const uint8_t *block,
+                        uint8_t *out) {
+    block_widen(format, zero, block, out);
+}
+
 enum {
-    FLOATS_AND_8_BITS = 1 << PACK_F16 | 1 << PACK_BF16 | 1 << PACK_Q8 | 1 << PACK_Q8_MIN |
-                        1 << PACK_S8_32 | 1 << PACK_S8_32_MIN | 1 << PACK_S8_16,
-    FOUR_BITS = 1 << PACK_Q4 | 1 << PACK_Q4_MIN | 1 << PACK_S4_32_MIN | 1 << PACK_S4_16 |
-                1 << PACK_S4_16_MIN
+    TO_BF16 = 1 << PACK_F16 | 1 << PACK_BF16 | 1 << PACK_Q8 | 1 << PACK_Q5 | 1 << PACK_Q5_MIN |
+              1 << PACK_IQ4 | 1 << PACK_IS4_32 | 1 << PACK_S6_16 | 1 << PACK_S5_32_MIN,
+    FOUR_BITS = 1 << PACK_Q4 | 1 << PACK_Q4_MIN | 1 << PACK_S4_32_MIN | 1 << PACK_S3_16 |
+                1 << PACK_S2_16_MIN
 };
 
 static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t panel,
@@ -42,7 +47,7 @@ static void kernel_attend_amx(const struct attend_job *job) {
 const struct cpu_kernels cpu_kernels_amx = {KERNELS_COMMON,
                                             .name = "amx",
                                             .matmul = kernel_matmul_amx,
-                                            .bf16_kinds = FLOATS_AND_8_BITS,
+                                            .bf16_kinds = TO_BF16,
                                             .round = bf16_round,
                                             .int12_kinds = FOUR_BITS,
                                             .widen = int12_quantise,

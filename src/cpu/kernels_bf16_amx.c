@@ -11,7 +11,7 @@
  *   acc = acc + (even + odd)
  *
  * BF16 weights are in the panel as tiles want them. F16 weights are rounded to the nearest
- * bfloat16. 8-bit weights are d' * q (exact in F32) less a min m', cut to their upper 16 bits.
+ * bfloat16. Integers q weigh d' * q (exact in F32) less a min m', cut to their upper 16 bits.
  * Cutting makes a weight smaller, by 2^-8 on average for a mantissa from 1 to 2; so d' and m' are
  * larger than d and m by a factor that adds as much on average where mantissas are spread as those
  * of products are (their logarithms evenly: the mean is 1 / ln 2). That is nearly rounding to
@@ -22,10 +22,10 @@
 #define ROUNDING 1.00270761f /* 1 + ln 2 / 256 */
 
 enum {
-    BLOCK_BYTES = 512, /* int8 values of a block: 16 rows x 32 columns */
+    BLOCK_BYTES = 512, /* values of a block, a byte each: 16 rows x 32 columns */
     FETCH_F16 = 3072,  /* bytes ahead of the stream of weights: what each form reads fastest with */
     FETCH_Q8 = 2048,
-    FETCH_8 = 1536,
+    FETCH_ANY = 1536,
     TWINS_MAX = 2,    /* rows that vectors take */
     FLAT_VALUES = 64, /* of a unit of PACK_Q8: scales of two blocks, then their values */
     FLAT_BYTES = FLAT_VALUES + 2 * BLOCK_BYTES
@@ -35,7 +35,7 @@ enum {
 enum form {
     FORM_F16,
     FORM_Q8, /* PACK_Q8 alone, the commonest */
-    FORM_8   /* any 8-bit kind */
+    FORM_ANY /* any other, made bytes first */
 };
 
 /* Float panels and rows are padded with zeros to whole blocks. */
@@ -80,31 +80,34 @@ ALWAYS struct block block_of_q8(const uint8_t *panel, uint32_t i) {
     return block;
 }
 
-ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t *panel,
-                                 uint32_t i) {
-    struct block block = {.values = block_values(format, panel, i, BLOCK_BYTES)};
-    lines_prefetch(block.values + FETCH_8, BLOCK_BYTES);
-    return block;
+ALWAYS struct block block_of_any(const struct pack_format *format, const uint8_t *panel, uint32_t i,
+                                 uint8_t *bytes) {
+    const uint8_t *values = block_values(format, panel, i, pack_block_bytes(format));
+    for (uint32_t line = 0; line <= pack_block_bytes(format); line += 64)
+        __builtin_prefetch(values + FETCH_ANY + line);
+    block_widen_avx512(format, format->zero, values, bytes);
+    return (struct block){.values = bytes};
 }
 
-/* Block i of a panel. */
+/* Block i of a panel; `bytes`: room for BLOCK_BYTES, which FORM_ANY needs while the block is used.
+ */
 ALWAYS struct block block_at(enum form form, const struct pack_format *format, const uint8_t *panel,
-                             uint32_t i) {
+                             uint32_t i, uint8_t *bytes) {
     if (form == FORM_F16) return block_of_f16(panel, i);
     if (form == FORM_Q8) return block_of_q8(panel, i);
-    return block_of_any(format, panel, i);
+    return block_of_any(format, panel, i, bytes);
 }
 
 /* How many scales a block has. */
 ALWAYS uint32_t block_steps(enum form form, const struct pack_format *format) {
-    return form == FORM_8 ? (uint32_t)(PACK_BLOCK / format->sub) : 1;
+    return form == FORM_ANY ? (uint32_t)(PACK_BLOCK / format->sub) : 1;
 }
 
 /* Makes block i of a panel ready for its columns 16 half to 16 half + 15; `scales` are of its
  * slice, 1 or 2 (`steps`) for each block. */
 ALWAYS void block_half(enum form form, struct block *block, const struct panel_scales *scales,
                        uint32_t steps, uint32_t i, uint32_t half) {
-    if (form != FORM_8 || half >= steps) return;
+    if (form != FORM_ANY || half >= steps) return;
     const uint32_t s = steps * (i % SLICE_BLOCKS) + half;
     block->scale = scale_of(_mm512_load_ps(scales->scale[s]), _mm512_load_ps(scales->min[s]));
 }
@@ -172,6 +175,7 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
     const uint32_t n_blocks = blocks_of(weights);
     const uint32_t steps = block_steps(form, format);
     struct panel_scales scales[2];
+    _Alignas(64) uint8_t bytes[2][BLOCK_BYTES];
     __m512 acc[2][TWINS_MAX], even[2][TWINS_MAX], odd[2][TWINS_MAX];
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
@@ -183,9 +187,9 @@ ALWAYS void twin_rows(enum form form, const struct packed_matrix *weights, const
 #pragma GCC unroll 2
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *from = panel + p * weights->panel_bytes;
-            if (form == FORM_8 && i % SLICE_BLOCKS == 0)
+            if (form == FORM_ANY && i % SLICE_BLOCKS == 0)
                 panel_scales_fill(&scales[p], format, from, i, slice_blocks(n_blocks, i), false);
-            block[p] = block_at(form, format, from, i);
+            block[p] = block_at(form, format, from, i, bytes[p]);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) even[p][t] = odd[p][t] = _mm512_setzero_ps();
         }
@@ -243,7 +247,8 @@ ALWAYS void block_expand(enum form form, const struct block *block, size_t half,
 ALWAYS void tile_expand(enum form form, const struct pack_format *format,
                         const struct panel_scales *scales, const uint8_t *panel, uint32_t i,
                         uint8_t *tile) {
-    struct block block = block_at(form, format, panel, i);
+    _Alignas(64) uint8_t bytes[BLOCK_BYTES];
+    struct block block = block_at(form, format, panel, i, bytes);
     for (uint32_t half = 0; half < 2; half++) {
         block_half(form, &block, scales, block_steps(form, format), i, half);
         block_expand(form, &block, half, tile);
@@ -260,7 +265,7 @@ static const uint8_t *block_tile(enum pack_kind kind, const struct panel_scales 
     else if (kind == PACK_Q8)
         tile_expand(FORM_Q8, format, scales, panel, i, room);
     else
-        tile_expand(FORM_8, format, scales, panel, i, room);
+        tile_expand(FORM_ANY, format, scales, panel, i, room);
     return room;
 }
 
@@ -381,7 +386,7 @@ void bf16_matmul(const struct packed_matrix *weights, uint32_t panel, uint32_t n
     else if (kind == PACK_Q8)
         twin_panels(FORM_Q8, weights, data, n_panels, x, n_rows, out, out_stride);
     else
-        twin_panels(FORM_8, weights, data, n_panels, x, n_rows, out, out_stride);
+        twin_panels(FORM_ANY, weights, data, n_panels, x, n_rows, out, out_stride);
 }
 
 /* To nearest, ties to even; denormals, which callers flush anyway, to zero. Vectors read f. */

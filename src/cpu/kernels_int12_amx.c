@@ -1,13 +1,16 @@
 #include <immintrin.h>
 
 #include "cpu/kernels.h"
+#include "cpu/lanes_avx512.h"
+#include "cpu/planes.h"
 #include "cpu/scales_amx.h"
 #include "cpu/tiles.h"
 #include "cpu/vnni.h"
 
-/* Products of 4-bit values u with activations n of 12 bits (INPUT_INT12), on tiles for some rows
- * and on vectors for one or two: the same bits either way. The columns are taken in slices of 256,
- * for which n has one scale s_x, and in steps of 32 or 16, for which u has one scale s_w:
+/* Products of values u of up to four bits with activations n of 12 bits (INPUT_INT12), on tiles for
+ * some rows and on vectors for one or two: the same bits either way. The columns are taken in
+ * slices of 256, for which n has one scale s_x, and in steps of 32 or 16, for which u has one scale
+ * s_w:
  *
  *   isum = sum of (u - zero) * n (exact, int32)   part = fma(s_w, isum, part), from zero
  *   where the format has a min                    mins = fma(m_w, sum of n, mins), from zero
@@ -23,7 +26,7 @@
  * scale for 32 columns unless the largest of 256 is sixteen times the largest of those. */
 
 enum {
-    BLOCK_BYTES = 256,     /* 4-bit values of a block of 32 columns */
+    BLOCK_BYTES = 512,     /* values of a block of 32 columns, a byte each */
     FETCH_BYTES = 2048,    /* ahead of the stream of weights */
     TWINS_MAX = 2,         /* rows that vectors take */
     TOTALS = 3 * TILE_ROWS /* floats of a block, see struct wide_rows */
@@ -57,28 +60,30 @@ struct shape {
 
 /* Adds a block of one panel to the parts and mins of `rows` rows; `at` is its number in the slice.
  */
-ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values, const uint8_t *unit,
-                       bool has_min, uint32_t at, const struct wide_rows *x, size_t rows,
+ALWAYS void twin_block(struct shape shape, const struct pack_format *format, const uint8_t *values,
+                       const uint8_t *unit, uint32_t at, const struct wide_rows *x, size_t rows,
                        __m512 *part, __m512 *mins) {
-    const __m512i low = _mm512_set1_epi8(15);
+    const __m512 zero = _mm512_set1_ps(format->zero);
     __m512i upper[2][TWINS_MAX], lower[2][TWINS_MAX];
+    _Alignas(64) uint8_t bytes[BLOCK_BYTES];
+    if (shape.steps > 1) block_widen_avx512(format, 0, values, bytes);
 #pragma GCC unroll 2
     for (size_t t = 0; t < rows; t++)
         upper[0][t] = upper[1][t] = lower[0][t] = lower[1][t] = _mm512_setzero_si512();
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; v++) {
         if (shape.steps > 1) KEEP_ROLLED(v);
-        const __m512i both = _mm512_load_si512(values + 64 * v);
-        const __m512i w[2] = {_mm512_and_si512(both, low),
-                              _mm512_and_si512(_mm512_srli_epi16(both, 4), low)};
 #pragma GCC unroll 2
         for (size_t half = 0; half < 2; half++) {
+            const int g = (int)(4 * half + v);
+            const __m512i w =
+                (shape.steps > 1 ? group_load(8, bytes, g) : group_load(4, values, g)).v;
             const size_t step = half * (shape.steps - 1);
 #pragma GCC unroll 2
             for (size_t t = 0; t < rows; t++) {
                 const int8_t *q = x->q + t * ROW_BYTES + 32 * half + 4 * v;
-                upper[step][t] = vnni_add(upper[step][t], w[half], q);
-                lower[step][t] = vnni_add(lower[step][t], w[half], q + 16);
+                upper[step][t] = vnni_add(upper[step][t], w, q);
+                lower[step][t] = vnni_add(lower[step][t], w, q + 16);
             }
         }
     }
@@ -88,7 +93,7 @@ ALWAYS void twin_block(struct shape shape, __m512 zero, const uint8_t *values, c
         const size_t behind = step_min_behind(shape.super, SLICE_BLOCKS * shape.steps);
         const __m512 scale = step_scale(shape.super, from);
         __m512 min = _mm512_setzero_ps();
-        if (shape.has_min && has_min) min = step_min(shape.super, from + behind);
+        if (shape.has_min && format->has_min) min = step_min(shape.super, from + behind);
 #pragma GCC unroll 2
         for (size_t t = 0; t < rows; t++) {
             __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(upper[step][t], 4), lower[step][t]);
@@ -107,7 +112,7 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
                       uint32_t out_stride) {
     const struct pack_format *format = pack_format(weights->kind);
     const uint32_t n_blocks = weights->cols / PACK_BLOCK;
-    const __m512 zero = _mm512_set1_ps(format->zero);
+    const uint32_t block_bytes = shape.steps > 1 ? pack_block_bytes(format) : 64 * 4;
     __m512 acc[2][TWINS_MAX], part[2][TWINS_MAX], mins[2][TWINS_MAX];
 #pragma GCC unroll 2
     for (size_t p = 0; p < panels; p++)
@@ -125,13 +130,12 @@ ALWAYS void twin_rows(struct shape shape, const struct packed_matrix *weights, c
 #pragma GCC unroll 2
             for (size_t p = 0; p < panels; p++) {
                 const uint8_t *from = panel + p * weights->panel_bytes;
-                const uint8_t *values = block_values(format, from, first + b, BLOCK_BYTES);
+                const uint8_t *values = block_values(format, from, first + b, block_bytes);
                 const uint8_t *unit = block_unit(format, from, first + b);
 #pragma GCC unroll 5
-                for (int line = 0; line <= BLOCK_BYTES; line += 64)
+                for (uint32_t line = 0; line <= block_bytes; line += 64)
                     __builtin_prefetch(values + FETCH_BYTES + line);
-                twin_block(shape, zero, values, unit, format->has_min, b, &in, rows, part[p],
-                           mins[p]);
+                twin_block(shape, format, values, unit, b, &in, rows, part[p], mins[p]);
             }
         }
 #pragma GCC unroll 2
@@ -178,17 +182,13 @@ struct slice {
     _Alignas(64) uint8_t tiles[SLICE_BLOCKS][TILE_BYTES];
 };
 
-static void slice_expand(int8_t zero, const uint8_t *values, uint8_t *tile) {
-    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xF0);
-    const __m512i zeros = _mm512_set1_epi8(zero);
-    for (int v = 0; v < 4; v++, tile += 64) {
-        const __m512i both = _mm512_load_si512(values + 64 * v);
-        for (int half = 0; half < 2; half++) {
-            __m512i w = _mm512_srl_epi16(both, _mm_cvtsi32_si128(4 * half));
-            w = _mm512_sub_epi8(_mm512_and_si512(w, low), zeros);
-            _mm512_store_si512(tile + 512 * half, _mm512_and_si512(_mm512_slli_epi16(w, 4), high));
-            _mm512_store_si512(tile + 512 * half + 256, w);
-        }
+ALWAYS void slice_expand(int bits, int8_t zero, const uint8_t *values, uint8_t *tile) {
+    const __m512i high = _mm512_set1_epi8((char)0xF0), zeros = _mm512_set1_epi8(zero);
+    for (int g = 0; g < 8; g++) {
+        const __m512i w = _mm512_sub_epi8(group_load(bits, values, g).v, zeros);
+        uint8_t *to = tile + 64 * (g % 4) + 512 * (g / 4);
+        _mm512_store_si512(to, _mm512_and_si512(_mm512_slli_epi16(w, 4), high));
+        _mm512_store_si512(to + 256, w);
     }
 }
 
@@ -200,10 +200,17 @@ static void slice_fill(struct slice *slice, const struct pack_format *format, co
     slice->has_min = format->has_min;
     panel_scales_fill(&slice->scales, format, panel, first, blocks, true);
     for (uint32_t b = 0; b < blocks; b++) {
-        const uint8_t *values = block_values(format, panel, first + b, BLOCK_BYTES);
-        for (ptrdiff_t line = ahead; line <= ahead + BLOCK_BYTES; line += 64)
+        const ptrdiff_t bytes = pack_block_bytes(format);
+        const uint8_t *values = block_values(format, panel, first + b, (size_t)bytes);
+        for (ptrdiff_t line = ahead; line <= ahead + bytes; line += 64)
             __builtin_prefetch(values + line);
-        slice_expand(format->zero, values, slice->tiles[b]);
+        if (bytes == 64 * 4) {
+            slice_expand(4, format->zero, values, slice->tiles[b]);
+            continue;
+        }
+        _Alignas(64) uint8_t room[BLOCK_BYTES];
+        block_widen_avx512(format, 0, values, room);
+        slice_expand(8, format->zero, room, slice->tiles[b]);
     }
 }
 

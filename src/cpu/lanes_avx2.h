@@ -6,12 +6,22 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "gguf/quant.h"
 
 #define LANES_NAME "avx2"
 #define LANES_KERNELS cpu_kernels_avx2
 #define LANES_LONG static inline
 
-enum { LANES_TOKENS = 2, LANES_PAIR = 0, LANES_UNROLL = 8, LANES_QUERIES = 4, LANES_VALUES = 1 };
+enum {
+    LANES_TOKENS = 2,
+    LANES_DIRECT = 1,
+    LANES_PANELS = 1,
+    LANES_ROWS = 2,
+    LANES_WIDEN = 1,
+    LANES_UNROLL = 8,
+    LANES_QUERIES = 4,
+    LANES_VALUES = 1
+};
 
 struct lf {
     __m256 a, b;
@@ -131,20 +141,37 @@ static inline int32_t li_sum(struct li x) {
 static inline struct li li_set(int32_t x) {
     return (struct li){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
 }
-static inline struct lw lw_load_s8(const uint8_t *p) {
+static inline struct lw lw_load(const uint8_t *p) {
     return (struct lw){_mm256_load_si256((const __m256i *)p),
                        _mm256_load_si256((const __m256i *)(p + 32))};
 }
-static inline struct lw lw_load_low4(const uint8_t *p) {
-    __m256i mask = _mm256_set1_epi8(15);
-    struct lw raw = lw_load_s8(p);
-    return (struct lw){_mm256_and_si256(raw.a, mask), _mm256_and_si256(raw.b, mask)};
+static inline void lw_store(uint8_t *p, struct lw w) {
+    _mm256_store_si256((__m256i *)p, w.a);
+    _mm256_store_si256((__m256i *)(p + 32), w.b);
 }
-static inline struct lw lw_load_high4(const uint8_t *p) {
-    __m256i mask = _mm256_set1_epi8(15);
-    struct lw raw = lw_load_s8(p);
-    return (struct lw){_mm256_and_si256(_mm256_srli_epi16(raw.a, 4), mask),
-                       _mm256_and_si256(_mm256_srli_epi16(raw.b, 4), mask)};
+static inline __m256i lw_shift(__m256i w, int right) {
+    return right > 0 ? _mm256_srli_epi16(w, right) : _mm256_slli_epi16(w, -right);
+}
+static inline struct lw lw_field(struct lw w, int right, int mask) {
+    const __m256i keep = _mm256_set1_epi8((char)mask);
+    return (struct lw){_mm256_and_si256(lw_shift(w.a, right), keep),
+                       _mm256_and_si256(lw_shift(w.b, right), keep)};
+}
+static inline struct lw lw_or_field(struct lw a, struct lw w, int right, int mask) {
+    const struct lw some = lw_field(w, right, mask);
+    return (struct lw){_mm256_or_si256(a.a, some.a), _mm256_or_si256(a.b, some.b)};
+}
+static inline struct lw lw_sub(struct lw w, int zero) {
+    const __m256i z = _mm256_set1_epi8((char)zero);
+    return (struct lw){_mm256_sub_epi8(w.a, z), _mm256_sub_epi8(w.b, z)};
+}
+static inline struct lw lw_look_up(struct lw w) {
+    const __m256i values =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)quant_iq4_values));
+    return (struct lw){_mm256_shuffle_epi8(values, w.a), _mm256_shuffle_epi8(values, w.b)};
+}
+static inline struct lw lw_of_s8(struct lw w) {
+    return w;
 }
 static inline struct li li_start_s8(int32_t sum_x) {
     (void)sum_x;
@@ -156,14 +183,22 @@ static inline __m256i li_dot_half(__m256i acc, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *four) {
-    __m256i x = _mm256_set1_epi32((int32_t)bytes_u32(four));
-    return (struct li){li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x, w.a)),
-                       li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x, w.b))};
+static inline struct lw lw_four(const int8_t *x) {
+    __m256i four = _mm256_set1_epi32((int32_t)bytes_u32(x));
+    return (struct lw){four, four};
 }
-static inline struct li li_dot_u4(struct li acc, struct lw w, const int8_t *four) {
-    __m256i x = _mm256_set1_epi32((int32_t)bytes_u32(four));
-    return (struct li){li_dot_half(acc.a, w.a, x), li_dot_half(acc.b, w.b, x)};
+static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
+    return (struct li){li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x.a, w.a)),
+                       li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x.b, w.b))};
+}
+static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
+    return (struct li){li_dot_half(acc.a, w.a, x.a), li_dot_half(acc.b, w.b, x.b)};
+}
+static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_s8(acc, w, lw_four(x));
+}
+static inline struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_u7(acc, w, lw_four(x));
 }
 
 #endif

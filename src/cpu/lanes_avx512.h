@@ -8,12 +8,22 @@
 #include <stdint.h>
 
 #include "cpu/vnni.h"
+#include "gguf/quant.h"
 
 #define LANES_NAME "avx512"
 #define LANES_KERNELS cpu_kernels_avx512
 #define LANES_LONG static inline
 
-enum { LANES_TOKENS = 8, LANES_PAIR = 6, LANES_UNROLL = 8, LANES_QUERIES = 8, LANES_VALUES = 2 };
+enum {
+    LANES_TOKENS = 8,
+    LANES_DIRECT = 2,
+    LANES_PANELS = 2,
+    LANES_ROWS = 6,
+    LANES_WIDEN = 8,
+    LANES_UNROLL = 8,
+    LANES_QUERIES = 8,
+    LANES_VALUES = 2
+};
 
 struct lf {
     __m512 v;
@@ -111,24 +121,52 @@ static inline int32_t li_sum(struct li a) {
 static inline struct li li_set(int32_t x) {
     return (struct li){_mm512_set1_epi32(x)};
 }
-static inline struct lw lw_load_s8(const uint8_t *p) {
-    return (struct lw){_mm512_xor_si512(_mm512_load_si512(p), _mm512_set1_epi8((char)0x80))};
+static inline struct lw lw_load(const uint8_t *p) {
+    return (struct lw){_mm512_load_si512(p)};
 }
-static inline struct lw lw_load_low4(const uint8_t *p) {
-    return (struct lw){_mm512_and_si512(_mm512_load_si512(p), _mm512_set1_epi8(15))};
+static inline void lw_store(uint8_t *p, struct lw w) {
+    _mm512_store_si512(p, w.v);
 }
-static inline struct lw lw_load_high4(const uint8_t *p) {
-    __m512i shifted = _mm512_srli_epi16(_mm512_load_si512(p), 4);
-    return (struct lw){_mm512_and_si512(shifted, _mm512_set1_epi8(15))};
+static inline __m512i lw_shift(struct lw w, int right) {
+    if (right == 0) return w.v;
+    return right > 0 ? _mm512_srli_epi16(w.v, right) : _mm512_slli_epi16(w.v, -right);
+}
+static inline struct lw lw_field(struct lw w, int right, int mask) {
+    return (struct lw){_mm512_and_si512(lw_shift(w, right), _mm512_set1_epi8((char)mask))};
+}
+static inline struct lw lw_or_field(struct lw a, struct lw w, int right, int mask) {
+    const __m512i keep = _mm512_set1_epi8((char)mask); /* a | (w & keep) */
+    return (struct lw){_mm512_ternarylogic_epi32(a.v, lw_shift(w, right), keep, 0xF8)};
+}
+static inline struct lw lw_sub(struct lw w, int zero) {
+    return (struct lw){_mm512_sub_epi8(w.v, _mm512_set1_epi8((char)zero))};
+}
+static inline struct lw lw_look_up(struct lw w) {
+    const __m128i values = _mm_loadu_si128((const __m128i *)quant_iq4_values);
+    return (struct lw){_mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), w.v)};
+}
+static inline struct lw lw_of_s8(struct lw w) {
+    return (struct lw){_mm512_xor_si512(w.v, _mm512_set1_epi8((char)0x80))};
 }
 /* VPDPBUSD wants unsigned weights: int8 is taken as w + 128 and the sum starts at -128 sum(x). */
 static inline struct li li_start_s8(int32_t sum_x) {
     return (struct li){_mm512_set1_epi32(-128 * sum_x)};
 }
+static inline struct lw lw_four(const int8_t *x) {
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return (struct lw){_mm512_set1_epi32(four)};
+}
+static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
+    return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
+}
+static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
+    return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
+}
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};
 }
-static inline struct li li_dot_u4(struct li acc, struct lw w, const int8_t *x) {
+static inline struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};
 }
 

@@ -13,9 +13,17 @@
  *   lf_scale_exponent(a, n)     a * 2^n, n in -126 .. 127
  *   lf_largest(a), li_sum(a)    of all lanes
  *   li_round(a)                 to nearest, ties to even
- *   li_start_s8(sum of x)       what the sum of a block starts at
+ *   lw_field(w, n, mask)        (w >> n) & mask of each byte, where no more than a byte's own bits
+ *                               are left; n < 0: << -n
+ *   lw_or_field(a, w, n, mask)  a | lw_field(w, n, mask)
+ *   lw_sub(w, n)               w - n of each byte
+ *   lw_look_up(w)               quant_iq4_values[w], w < 16
+ *   lw_of_s8(w)                 int8 weights for li_dot_s8
+ *   li_start_s8(sum of x)       what the sum of a block starts at then
  *   li_dot_s8(sum, w, x)        adds four columns of int8 weights with the four int8 at x
- *   li_dot_u4(sum, w, x)        the same for weights 0 .. 15 */
+ *   li_dot_u7(sum, w, x)        the same for weights 0 .. 127 as they are
+ *   lw_four(x)                  the four int8 at x, for ...
+ *   li_dots_s8, li_dots_u7      ... the same from a register: for several w */
 #ifndef WICK_CPU_LANES_SSE2_H
 #define WICK_CPU_LANES_SSE2_H
 
@@ -34,8 +42,11 @@
 #define LANE static inline __attribute__((always_inline))
 
 enum {
-    LANES_TOKENS = 1,  /* activation rows a product keeps in registers */
-    LANES_PAIR = 0,    /* or with two panels at once, where that pays */
+    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers */
+    LANES_DIRECT = 0, /* rows up to which integers are multiplied as they lie in a panel */
+    LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
+    LANES_ROWS = 1,   /* ... so many rows in registers */
+    LANES_WIDEN = 1,
     LANES_UNROLL = 1,  /* sixteen registers hold one step of a loop; more is only bigger */
     LANES_QUERIES = 4, /* attention: queries, and lanes of their values, at once */
     LANES_VALUES = 1
@@ -201,20 +212,38 @@ LANE struct li li_set(int32_t x) {
     __m128i v = _mm_set1_epi32(x);
     return (struct li){{v, v, v, v}};
 }
-LANE struct lw lw_load_s8(const uint8_t *p) {
+LANE struct lw lw_load(const uint8_t *p) {
     const __m128i *quarter = (const __m128i *)p;
     return (struct lw){{_mm_load_si128(quarter), _mm_load_si128(quarter + 1),
                         _mm_load_si128(quarter + 2), _mm_load_si128(quarter + 3)}};
 }
-LANE struct lw lw_load_low4(const uint8_t *p) {
-    struct lw w = lw_load_s8(p);
-    for (int i = 0; i < 4; i++) w.v[i] = _mm_and_si128(w.v[i], _mm_set1_epi8(15));
+LANE void lw_store(uint8_t *p, struct lw w) {
+    for (int i = 0; i < 4; i++) _mm_store_si128((__m128i *)p + i, w.v[i]);
+}
+LANE struct lw lw_field(struct lw w, int right, int mask) {
+    for (int i = 0; i < 4; i++) {
+        __m128i moved = right > 0 ? _mm_srli_epi16(w.v[i], right) : _mm_slli_epi16(w.v[i], -right);
+        w.v[i] = _mm_and_si128(moved, _mm_set1_epi8((char)mask));
+    }
     return w;
 }
-LANE struct lw lw_load_high4(const uint8_t *p) {
-    struct lw w = lw_load_s8(p);
-    for (int i = 0; i < 4; i++)
-        w.v[i] = _mm_and_si128(_mm_srli_epi16(w.v[i], 4), _mm_set1_epi8(15));
+LANE struct lw lw_or_field(struct lw a, struct lw w, int right, int mask) {
+    w = lw_field(w, right, mask);
+    for (int i = 0; i < 4; i++) a.v[i] = _mm_or_si128(a.v[i], w.v[i]);
+    return a;
+}
+LANE struct lw lw_sub(struct lw w, int zero) {
+    for (int i = 0; i < 4; i++) w.v[i] = _mm_sub_epi8(w.v[i], _mm_set1_epi8((char)zero));
+    return w;
+}
+/* Byte by byte: the instruction for it came later. */
+LANE struct lw lw_look_up(struct lw w) {
+    _Alignas(16) uint8_t bytes[64];
+    lw_store(bytes, w);
+    for (int i = 0; i < 64; i++) bytes[i] = (uint8_t)quant_iq4_values[bytes[i]];
+    return lw_load(bytes);
+}
+LANE struct lw lw_of_s8(struct lw w) {
     return w;
 }
 LANE struct li li_start_s8(int32_t sum_x) {
@@ -229,25 +258,32 @@ LANE __m128i li_dot_quarter(__m128i acc, __m128i low, __m128i high, __m128i x) {
     __m128i odd = _mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
     return _mm_add_epi32(acc, _mm_add_epi32(even, odd));
 }
-LANE __m128i li_words(int32_t x4) {
-    __m128i bytes = _mm_set1_epi32(x4);
-    return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+/* Each byte as a word: four columns twice. */
+LANE struct lw lw_four(const int8_t *x) {
+    __m128i four = _mm_set1_epi32((int32_t)bytes_u32(x));
+    four = _mm_srai_epi16(_mm_unpacklo_epi8(four, four), 8);
+    return (struct lw){{four, four, four, four}};
 }
-LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *four) {
-    __m128i x = li_words((int32_t)bytes_u32(four));
+LANE struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
     for (int i = 0; i < 4; i++) {
         __m128i low = _mm_srai_epi16(_mm_unpacklo_epi8(w.v[i], w.v[i]), 8);
         __m128i high = _mm_srai_epi16(_mm_unpackhi_epi8(w.v[i], w.v[i]), 8);
-        acc.v[i] = li_dot_quarter(acc.v[i], low, high, x);
+        acc.v[i] = li_dot_quarter(acc.v[i], low, high, x.v[i]);
     }
     return acc;
 }
-LANE struct li li_dot_u4(struct li acc, struct lw w, const int8_t *four) {
-    __m128i x = li_words((int32_t)bytes_u32(four)), zero = _mm_setzero_si128();
+LANE struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
+    const __m128i zero = _mm_setzero_si128();
     for (int i = 0; i < 4; i++)
         acc.v[i] = li_dot_quarter(acc.v[i], _mm_unpacklo_epi8(w.v[i], zero),
-                                  _mm_unpackhi_epi8(w.v[i], zero), x);
+                                  _mm_unpackhi_epi8(w.v[i], zero), x.v[i]);
     return acc;
+}
+LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_s8(acc, w, lw_four(x));
+}
+LANE struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_u7(acc, w, lw_four(x));
 }
 
 #endif

@@ -9,9 +9,6 @@
 #include "cuda/repack.h"
 #include "model/pack.h"
 
-_Static_assert((int)GPU_F32 == PACK_F32 && (int)GPU_Q8 == PACK_Q8 && (int)GPU_S8_32 == PACK_S8_32 &&
-                   (int)GPU_S4_16_MIN == PACK_S4_16_MIN && (int)GPU_KINDS == PACK_KINDS,
-               "gpu_kind and pack_kind are one list");
 _Static_assert((int)GPU_PAGE_TOKENS == KV_PAGE_TOKENS, "the same pages");
 
 enum { BATCH_ALIGN = 16 };
@@ -27,7 +24,7 @@ bool layout_check(const struct model *model, uint32_t kv_type, struct fault *fau
                          geo->head_dim, GPU_HEAD_DIM_MAX);
     for (uint32_t i = 0; i < geo->n_layers; i++) {
         const struct model_layer *layer = &model->layer[i];
-        if (pack_kind_of(layer->gate.type) != pack_kind_of(layer->up.type))
+        if (repack_kind_of(layer->gate.type) != repack_kind_of(layer->up.type))
             return fault_set(fault, FAULT_MODEL_LOAD_FAILED,
                              "layer %u: ffn_gate and ffn_up are of different types, which the CUDA "
                              "backend does not compute; backend=cpu does",
@@ -92,7 +89,7 @@ struct layout_matrix *layout_matrix_at(struct layout *layout, uint32_t index) {
 
 static void matrix_place(struct layout_matrix *m, const struct model_tensor *tensor, uint32_t turn,
                          struct arena *vram) {
-    uint32_t kind = (uint32_t)pack_kind_of(tensor->type);
+    uint32_t kind = repack_kind_of(tensor->type);
     *m = (struct layout_matrix){.tensor = tensor, .kind = kind, .cols = tensor->cols, .turn = turn};
     m->gpu.rows = tensor->rows;
     m->gpu.n_panels = gpu_panels(tensor->rows);

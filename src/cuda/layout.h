@@ -30,7 +30,7 @@ enum {
 struct layout_matrix {
     const struct model_tensor *tensor;
     struct gpu_matrix gpu;
-    uint32_t kind; /* enum gpu_kind, and enum pack_kind */
+    uint32_t kind; /* enum gpu_kind */
     uint32_t cols;
     uint32_t turn; /* rows of a head of a NEOX model, which are permuted; 0: as they are */
 };

@@ -5,10 +5,24 @@
 
 #include "base/panic.h"
 
-_Static_assert((int)GPU_KINDS == (int)PACK_KINDS && (int)GPU_F32 == (int)PACK_F32 &&
-                   (int)GPU_Q8 == (int)PACK_Q8 && (int)GPU_S8_32 == (int)PACK_S8_32 &&
-                   (int)GPU_S4_16_MIN == (int)PACK_S4_16_MIN,
-               "the kinds of the kernels are those of the panels, in the same order");
+uint32_t repack_kind_of(enum quant_type type) {
+    static const uint8_t kinds[PACK_KINDS] = {[PACK_F32] = GPU_F32,
+                                              [PACK_F16] = GPU_F16,
+                                              [PACK_BF16] = GPU_BF16,
+                                              [PACK_Q8] = GPU_Q8,
+                                              [PACK_Q5] = GPU_Q8,
+                                              [PACK_Q5_MIN] = GPU_Q8_MIN,
+                                              [PACK_Q4] = GPU_Q4,
+                                              [PACK_Q4_MIN] = GPU_Q4_MIN,
+                                              [PACK_IQ4] = GPU_Q8,
+                                              [PACK_IS4_32] = GPU_S8_32,
+                                              [PACK_S6_16] = GPU_S8_16,
+                                              [PACK_S5_32_MIN] = GPU_S8_32_MIN,
+                                              [PACK_S4_32_MIN] = GPU_S4_32_MIN,
+                                              [PACK_S3_16] = GPU_S4_16,
+                                              [PACK_S2_16_MIN] = GPU_S4_16_MIN};
+    return kinds[pack_kind_of(type)];
+}
 
 const char *repack_kind_name(uint32_t kind) {
     static const char names[GPU_KINDS][12] = {
@@ -76,7 +90,7 @@ struct repack_source {
 };
 static struct repack_source repack_source_of(const struct pack_format *format, const uint8_t *panel,
                                              uint32_t block) {
-    uint32_t blocks = format->unit_columns / PACK_BLOCK, bytes = format->bits == 8 ? 512 : 256;
+    uint32_t blocks = format->unit_columns / PACK_BLOCK, bytes = pack_block_bytes(format);
     struct repack_source s = {.unit = panel + (size_t)(block / blocks) * format->unit_bytes,
                               .at = block % blocks};
     s.values = s.unit + format->values_offset + s.at * bytes;
@@ -115,14 +129,27 @@ static void repack_super_head(const struct gpu_kind_info *info, const struct rep
     }
 }
 
-static void repack_quantised(uint32_t kind, const struct gpu_kind_info *info, uint32_t cols,
-                             const uint8_t *panel, uint8_t *out) {
-    const struct pack_format *format = pack_format((enum pack_kind)kind);
+/* A block of values with as many bits as the device has for them, in `room`. */
+static const uint8_t *repack_widen(const struct pack_format *format, uint32_t bits,
+                                   const uint8_t *values, int8_t room[16 * PACK_BLOCK]) {
+    uint8_t *nibbles = (uint8_t *)room;
+    pack_block_widen(format, values, room);
+    for (uint32_t i = 0; bits == 4 && i < 8 * PACK_BLOCK; i++)
+        nibbles[i] =
+            (uint8_t)((room[i] + format->zero) | (room[i + 8 * PACK_BLOCK] + format->zero) << 4);
+    return nibbles;
+}
+
+static void repack_quantised(const struct pack_format *format, const struct gpu_kind_info *info,
+                             uint32_t cols, const uint8_t *panel, uint8_t *out) {
     uint32_t unit_blocks = info->unit_columns / PACK_BLOCK;
     for (uint32_t block = 0; block < cols / PACK_BLOCK; block++) {
         uint8_t *unit = out + (size_t)(block / unit_blocks) * info->unit_bytes;
         uint32_t b = block % unit_blocks;
         struct repack_source from = repack_source_of(format, panel, block);
+        int8_t room[16 * PACK_BLOCK];
+        if (format->bits != info->bits)
+            from.values = repack_widen(format, info->bits, from.values, room);
         if (info->bits == 8)
             repack_block_8(from.values, unit + GPU_LINE_BYTES * b);
         else
@@ -134,14 +161,15 @@ static void repack_quantised(uint32_t kind, const struct gpu_kind_info *info, ui
     }
 }
 
-void repack_panel(uint32_t kind, uint32_t cols, const uint8_t *cpu_panel, uint8_t *out) {
-    wick_assert(kind < GPU_KINDS);
+/* A CPU panel (pack_panel) -> a panel of the device, gpu_panel_bytes() long. */
+static void repack_panel(const struct packed_matrix *from, const uint8_t *cpu_panel, uint8_t *out) {
+    const uint32_t kind = repack_kind_of(from->tensor->type);
     const struct gpu_kind_info info = gpu_kind_info(kind);
-    memset(out, 0, gpu_panel_bytes(kind, cols));
+    memset(out, 0, gpu_panel_bytes(kind, from->cols));
     if (info.sub == 0)
-        repack_float((enum pack_kind)kind, &info, cols, cpu_panel, out);
+        repack_float(from->kind, &info, from->cols, cpu_panel, out);
     else
-        repack_quantised(kind, &info, cols, cpu_panel, out);
+        repack_quantised(pack_format(from->kind), &info, from->cols, cpu_panel, out);
 }
 
 static size_t repack_row_bytes(const struct model_tensor *tensor) {
@@ -168,7 +196,7 @@ void repack_rows(const struct model_tensor *tensor, const uint8_t *const row[PAC
     }
     struct packed_matrix matrix = pack_describe(&sixteen);
     pack_panel(&matrix, 0, cpu_panel);
-    repack_panel(matrix.kind, tensor->cols, cpu_panel, out);
+    repack_panel(&matrix, cpu_panel, out);
 }
 
 uint32_t repack_turned_row(uint32_t row, uint32_t head_dim, uint32_t rope_dim) {

@@ -12,12 +12,12 @@
 #include "model/model.h"
 #include "model/pack.h"
 
+/* The kind of the device, enum gpu_kind, that a type of the file becomes: values of up to four bits
+ * keep four there, others, and those that are looked up, become int8. */
+uint32_t repack_kind_of(enum quant_type type);
+
 /* "q8_min": the kernels of a kind are in the module "matmul_" + this. */
 const char *repack_kind_name(uint32_t kind);
-
-/* A CPU panel of `cols` columns (pack_panel) -> a panel of the device, gpu_panel_bytes() long.
- * Neither address needs to be aligned. */
-void repack_panel(uint32_t kind, uint32_t cols, const uint8_t *cpu_panel, uint8_t *out);
 
 /* 16 rows of a tensor, as in the file (row[i]; NULL from the end of the matrix on) -> a panel of
  * the device. Only the type and the columns of `tensor` are looked at. scratch:

@@ -22,40 +22,29 @@ static void codes_read_q4_1(const uint8_t *block, struct quant_codes *codes) {
 }
 
 /* Fifth bits: bit i belongs to value i. */
-static void codes_read_5_bits(const uint8_t *nibbles, uint32_t high, int8_t zero, int8_t *value) {
+static void codes_read_5_bits(const uint8_t *nibbles, uint32_t high, int8_t *value) {
     for (int i = 0; i < 16; i++) {
-        int low_half = (nibbles[i] & 15) | (int)(high >> i & 1) << 4;
-        int high_half = nibbles[i] >> 4 | (int)(high >> (i + 16) & 1) << 4;
-        value[i] = (int8_t)(low_half - zero);
-        value[i + 16] = (int8_t)(high_half - zero);
+        value[i] = (int8_t)((nibbles[i] & 15) | (int)(high >> i & 1) << 4);
+        value[i + 16] = (int8_t)(nibbles[i] >> 4 | (int)(high >> (i + 16) & 1) << 4);
     }
 }
 
 static void codes_read_q5_0(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = 0;
-    codes_read_5_bits(block + 6, bytes_u32(block + 2), 16, codes->value);
+    codes_read_5_bits(block + 6, bytes_u32(block + 2), codes->value);
 }
 
 static void codes_read_q5_1(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = bytes_u16(block + 2);
-    codes_read_5_bits(block + 8, bytes_u32(block + 4), 0, codes->value);
+    codes_read_5_bits(block + 8, bytes_u32(block + 4), codes->value);
 }
 
 static void codes_read_q8_0(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = 0;
     memcpy(codes->value, block + 2, 32);
-}
-
-static void codes_read_iq4_nl(const uint8_t *block, struct quant_codes *codes) {
-    codes->d = bytes_u16(block);
-    codes->m = 0;
-    for (int i = 0; i < 16; i++) {
-        codes->value[i] = quant_iq4_values[block[2 + i] & 15];
-        codes->value[i + 16] = quant_iq4_values[block[2 + i] >> 4];
-    }
 }
 
 /* The 12 bytes of Q4_K and Q5_K that hold eight 6-bit scales and eight 6-bit mins. */
@@ -99,10 +88,10 @@ static void codes_read_q6_k(const uint8_t *block, struct quant_codes *codes) {
     for (int half = 0; half < 2; half++, low += 64, high += 32)
         for (int i = 0; i < 32; i++) {
             int8_t *value = codes->value + 128 * half + i;
-            value[0] = (int8_t)(((low[i] & 15) | (high[i] & 3) << 4) - 32);
-            value[32] = (int8_t)(((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4) - 32);
-            value[64] = (int8_t)((low[i] >> 4 | (high[i] >> 4 & 3) << 4) - 32);
-            value[96] = (int8_t)((low[i + 32] >> 4 | (high[i] >> 6) << 4) - 32);
+            value[0] = (int8_t)((low[i] & 15) | (high[i] & 3) << 4);
+            value[32] = (int8_t)((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4);
+            value[64] = (int8_t)(low[i] >> 4 | (high[i] >> 4 & 3) << 4);
+            value[96] = (int8_t)(low[i + 32] >> 4 | (high[i] >> 6) << 4);
         }
     memcpy(codes->scale, block + 192, 16);
     codes->d = bytes_u16(block + 208);
@@ -150,8 +139,8 @@ static void codes_read_iq4_xs(const uint8_t *block, struct quant_codes *codes) {
         int four = low[sub / 2] >> (4 * (sub % 2)) & 15;
         codes->scale[sub] = (int8_t)((four | (high >> (2 * sub) & 3) << 4) - 32);
         for (int i = 0; i < 16; i++) {
-            codes->value[32 * sub + i] = quant_iq4_values[nibbles[16 * sub + i] & 15];
-            codes->value[32 * sub + 16 + i] = quant_iq4_values[nibbles[16 * sub + i] >> 4];
+            codes->value[32 * sub + i] = (int8_t)(nibbles[16 * sub + i] & 15);
+            codes->value[32 * sub + 16 + i] = (int8_t)(nibbles[16 * sub + i] >> 4);
         }
     }
     codes->d = bytes_u16(block);
@@ -159,19 +148,19 @@ static void codes_read_iq4_xs(const uint8_t *block, struct quant_codes *codes) {
 }
 
 static const struct quant_scheme schemes[QUANT_TYPES] = {
-    /*                 unit sub bits zero min    read */
-    [QUANT_Q4_0] = {32, 32, 4, 8, false, codes_read_q4_0},
-    [QUANT_Q4_1] = {32, 32, 4, 0, true, codes_read_q4_1},
-    [QUANT_Q5_0] = {32, 32, 8, 0, false, codes_read_q5_0},
-    [QUANT_Q5_1] = {32, 32, 8, 0, true, codes_read_q5_1},
-    [QUANT_Q8_0] = {32, 32, 8, 0, false, codes_read_q8_0},
-    [QUANT_Q2_K] = {256, 16, 4, 0, true, codes_read_q2_k},
-    [QUANT_Q3_K] = {256, 16, 4, 4, false, codes_read_q3_k},
-    [QUANT_Q4_K] = {256, 32, 4, 0, true, codes_read_q4_k},
-    [QUANT_Q5_K] = {256, 32, 8, 0, true, codes_read_q5_k},
-    [QUANT_Q6_K] = {256, 16, 8, 0, false, codes_read_q6_k},
-    [QUANT_IQ4_NL] = {32, 32, 8, 0, false, codes_read_iq4_nl},
-    [QUANT_IQ4_XS] = {256, 32, 8, 0, false, codes_read_iq4_xs},
+    /*                 unit sub bits zero min  looked up    read */
+    [QUANT_Q4_0] = {32, 32, 4, 8, false, false, codes_read_q4_0},
+    [QUANT_Q4_1] = {32, 32, 4, 0, true, false, codes_read_q4_1},
+    [QUANT_Q5_0] = {32, 32, 5, 16, false, false, codes_read_q5_0},
+    [QUANT_Q5_1] = {32, 32, 5, 0, true, false, codes_read_q5_1},
+    [QUANT_Q8_0] = {32, 32, 8, 0, false, false, codes_read_q8_0},
+    [QUANT_Q2_K] = {256, 16, 2, 0, true, false, codes_read_q2_k},
+    [QUANT_Q3_K] = {256, 16, 3, 4, false, false, codes_read_q3_k},
+    [QUANT_Q4_K] = {256, 32, 4, 0, true, false, codes_read_q4_k},
+    [QUANT_Q5_K] = {256, 32, 5, 0, true, false, codes_read_q5_k},
+    [QUANT_Q6_K] = {256, 16, 6, 32, false, false, codes_read_q6_k},
+    [QUANT_IQ4_NL] = {32, 32, 4, 0, false, true, codes_read_q4_0},
+    [QUANT_IQ4_XS] = {256, 32, 4, 0, false, true, codes_read_iq4_xs},
 };
 
 const struct quant_scheme *quant_scheme(enum quant_type type) {

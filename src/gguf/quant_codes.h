@@ -1,9 +1,13 @@
 /* quant_codes: a quantised block taken apart into its integers, as the fast kernels compute with
  * them.
  *
- * A unit is 32 values (flat formats) or 256 (super-blocks). With n = value - zero of the format, a
- * value is flat:   d * n            or  d * n + m        (Q4_1, Q5_1) super:  (d * scale) * n  or
- * (d * scale) * n - (m * min) scale and min belong to sub-blocks of `sub` values. */
+ * A unit is 32 values (flat formats) or 256 (super-blocks). With n = raw - zero of the format, or
+ * quant_iq4_values[raw] where it looks values up, a value is
+ *
+ *   flat:   d * n            or  d * n + m (Q4_1, Q5_1)
+ *   super:  (d * scale) * n  or  (d * scale) * n - (m * min)
+ *
+ * scale and min belong to sub-blocks of `sub` values. */
 #ifndef WICK_GGUF_QUANT_CODES_H
 #define WICK_GGUF_QUANT_CODES_H
 
@@ -15,7 +19,7 @@
 enum { QUANT_UNIT_MAX = 256, QUANT_SUBS_MAX = 16 };
 
 struct quant_codes {
-    int8_t value[QUANT_UNIT_MAX];
+    int8_t value[QUANT_UNIT_MAX]; /* raw: without sign unless it has 8 bits */
     uint16_t d, m;                /* binary16; m is 0 where the format has none */
     int8_t scale[QUANT_SUBS_MAX]; /* super-blocks: 6-bit unsigned or signed, all fit int8 */
     uint8_t min[QUANT_SUBS_MAX];
@@ -24,9 +28,10 @@ struct quant_codes {
 struct quant_scheme {
     uint16_t unit; /* values of a unit: 32 or 256 */
     uint8_t sub;   /* values that share a scale: 32 or 16 */
-    uint8_t bits;  /* a raw value fits 4 unsigned bits, or 8 */
-    int8_t zero;   /* subtracted from a raw value; raw values are unsigned where bits is 4 */
+    uint8_t bits;  /* of a raw value: 2 to 6 without sign, or 8 with one */
+    int8_t zero;   /* subtracted from a raw value */
     bool has_min;
+    bool looked_up; /* raw values are places in quant_iq4_values */
     /* One block of the file, of quant_info(type)->block_bytes, -> codes. */
     void (*read)(const uint8_t *block, struct quant_codes *codes);
 };

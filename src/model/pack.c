@@ -7,25 +7,26 @@
 #include "base/panic.h"
 #include "gguf/quant_codes.h"
 
-enum { FLAT_HEAD = 64, SUPER_HEAD = 64, BLOCK_8 = 512, BLOCK_4 = 256 };
+enum { FLAT_HEAD = 64, SUPER_HEAD = 64, BIT_BYTES = 64 /* a bit of all values of a block */ };
 
 /* unit_bytes: flat = heads + 2 blocks; super = head + scales (+ mins) + 8 blocks. */
 static const struct pack_format formats[PACK_KINDS] = {
-    /*                   name    columns unit_bytes                                values at    bits
-       sub zero min */
-    [PACK_F32] = {"f32", 32, 32 * 16 * 4, 0, 32, 0, 0, false},
-    [PACK_F16] = {"f16", 32, 32 * 16 * 2, 0, 16, 0, 0, false},
-    [PACK_BF16] = {"bf16", 32, 32 * 16 * 2, 0, 16, 0, 0, false},
-    [PACK_Q8] = {"q8", 64, 64 + 2 * BLOCK_8, 64, 8, 32, 0, false},
-    [PACK_Q8_MIN] = {"q8+min", 64, 128 + 2 * BLOCK_8, 128, 8, 32, 0, true},
-    [PACK_Q4] = {"q4", 64, 64 + 2 * BLOCK_4, 64, 4, 32, 8, false},
-    [PACK_Q4_MIN] = {"q4+min", 64, 128 + 2 * BLOCK_4, 128, 4, 32, 0, true},
-    [PACK_S8_32] = {"s8/32", 256, 64 + 128 + 8 * BLOCK_8, 192, 8, 32, 0, false},
-    [PACK_S8_32_MIN] = {"s8/32+min", 256, 64 + 256 + 8 * BLOCK_8, 320, 8, 32, 0, true},
-    [PACK_S4_32_MIN] = {"s4/32+min", 256, 64 + 256 + 8 * BLOCK_4, 320, 4, 32, 0, true},
-    [PACK_S8_16] = {"s8/16", 256, 64 + 256 + 8 * BLOCK_8, 320, 8, 16, 0, false},
-    [PACK_S4_16] = {"s4/16", 256, 64 + 256 + 8 * BLOCK_4, 320, 4, 16, 4, false},
-    [PACK_S4_16_MIN] = {"s4/16+min", 256, 64 + 512 + 8 * BLOCK_4, 576, 4, 16, 0, true},
+    /*           name    columns unit_bytes             values at bits sub zero   min looked up */
+    [PACK_F32] = {"f32", 32, 32 * 16 * 4, 0, 32, 0, 0, false, false},
+    [PACK_F16] = {"f16", 32, 32 * 16 * 2, 0, 16, 0, 0, false, false},
+    [PACK_BF16] = {"bf16", 32, 32 * 16 * 2, 0, 16, 0, 0, false, false},
+    [PACK_Q8] = {"q8", 64, 64 + 2 * 8 * BIT_BYTES, 64, 8, 32, 0, false, false},
+    [PACK_Q5] = {"q5", 64, 64 + 2 * 5 * BIT_BYTES, 64, 5, 32, 16, false, false},
+    [PACK_Q5_MIN] = {"q5+min", 64, 128 + 2 * 5 * BIT_BYTES, 128, 5, 32, 0, true, false},
+    [PACK_Q4] = {"q4", 64, 64 + 2 * 4 * BIT_BYTES, 64, 4, 32, 8, false, false},
+    [PACK_Q4_MIN] = {"q4+min", 64, 128 + 2 * 4 * BIT_BYTES, 128, 4, 32, 0, true, false},
+    [PACK_IQ4] = {"iq4", 64, 64 + 2 * 4 * BIT_BYTES, 64, 4, 32, 0, false, true},
+    [PACK_IS4_32] = {"is4/32", 256, 192 + 8 * 4 * BIT_BYTES, 192, 4, 32, 0, false, true},
+    [PACK_S6_16] = {"s6/16", 256, 320 + 8 * 6 * BIT_BYTES, 320, 6, 16, 32, false, false},
+    [PACK_S5_32_MIN] = {"s5/32+min", 256, 320 + 8 * 5 * BIT_BYTES, 320, 5, 32, 0, true, false},
+    [PACK_S4_32_MIN] = {"s4/32+min", 256, 320 + 8 * 4 * BIT_BYTES, 320, 4, 32, 0, true, false},
+    [PACK_S3_16] = {"s3/16", 256, 320 + 8 * 3 * BIT_BYTES, 320, 3, 16, 4, false, false},
+    [PACK_S2_16_MIN] = {"s2/16+min", 256, 576 + 8 * 2 * BIT_BYTES, 576, 2, 16, 0, true, false},
 };
 
 const struct pack_format *pack_format(enum pack_kind kind) {
@@ -44,7 +45,7 @@ enum pack_kind pack_kind_of(enum quant_type type) {
         const struct pack_format *format = &formats[kind];
         if (format->unit_columns == columns && format->sub == scheme->sub &&
             format->bits == scheme->bits && format->zero == scheme->zero &&
-            format->has_min == scheme->has_min)
+            format->has_min == scheme->has_min && format->looked_up == scheme->looked_up)
             return (enum pack_kind)kind;
     }
     wick_assert(!"a quantised type that no panel format holds");
@@ -80,10 +81,6 @@ static void pack_float_row(enum pack_kind kind, const uint8_t *source, uint32_t 
                value_bytes);
 }
 
-static uint32_t pack_block_bytes(const struct pack_format *format) {
-    return format->bits == 8 ? BLOCK_8 : BLOCK_4;
-}
-
 /* One unit of the file, of all rows of a panel. */
 struct pack_unit {
     struct quant_codes row[PACK_ROWS];
@@ -98,10 +95,10 @@ static void pack_store(uint8_t *to, __m128i words) {
 }
 
 /* Word g of row r goes to word 16 g + r: four columns of sixteen rows side by side. `words` is a
- * multiple of 4. */
+ * multiple of 4, or the last ones go one by one. */
 static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_t *out) {
     const size_t row_of_words = sizeof(uint32_t) * PACK_ROWS;
-    for (uint32_t g = 0; g < words; g += 4, row += 16, out += 4 * row_of_words)
+    for (; words >= 4; words -= 4, row += 16, out += 4 * row_of_words)
         for (uint32_t r = 0; r < PACK_ROWS; r += 4) {
             const uint8_t *from = row + r * stride;
             uint8_t *to = out + sizeof(uint32_t) * r;
@@ -114,6 +111,9 @@ static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_
             pack_store(to + 2 * row_of_words, _mm_unpacklo_epi64(ab, cd));
             pack_store(to + 3 * row_of_words, _mm_unpackhi_epi64(ab, cd));
         }
+    for (; words > 0; words--, row += sizeof(uint32_t), out += row_of_words)
+        for (uint32_t r = 0; r < PACK_ROWS; r++)
+            memcpy(out + sizeof(uint32_t) * r, row + r * stride, sizeof(uint32_t));
 }
 
 /* The same for halves of words, one column each: 8 x 8 of them at a time. `columns` is a multiple
@@ -140,6 +140,23 @@ static void pack_halves(const uint8_t *row, size_t stride, uint32_t columns, uin
         }
 }
 
+/* 32 values of a row as planes, one behind the other: 4 * bits bytes. */
+static inline __attribute__((always_inline)) void pack_planes(uint32_t bits, const int8_t *value,
+                                                              uint8_t *out) {
+    for (uint32_t width = 4, at = 0; width > 0; width /= 2) {
+        if ((bits & width) == 0) continue;
+        const uint32_t mask = ((1u << width) - 1) * 0x01010101;
+        for (uint32_t v = 0; v < width; v++, out += sizeof(uint32_t)) {
+            uint32_t word = 0;
+            for (uint32_t i = 0; i < 8 / width; i++)
+                word |= (bytes_u32((const uint8_t *)value + 4 * (v + width * i)) >> at & mask)
+                        << (width * i);
+            memcpy(out, &word, sizeof word);
+        }
+        at += width;
+    }
+}
+
 /* Values 32 b .. 32 b + 31 of all rows into a block of values. */
 static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
                        uint8_t *block) {
@@ -147,12 +164,13 @@ static void pack_block(const struct pack_format *format, const struct pack_unit 
         pack_words((const uint8_t *)(unit->row[0].value + 32 * b), sizeof unit->row[0], 8, block);
         return;
     }
-    uint8_t both[PACK_ROWS][16];
-    for (uint32_t r = 0; r < PACK_ROWS; r++) {
-        const uint8_t *value = (const uint8_t *)(unit->row[r].value + 32 * b);
-        for (uint32_t k = 0; k < 16; k++) both[r][k] = (uint8_t)(value[k] | value[16 + k] << 4);
-    }
-    pack_words(both[0], sizeof both[0], 4, block);
+    uint8_t planes[PACK_ROWS][4 * 8];
+    for (uint32_t r = 0; r < PACK_ROWS; r++)
+        if (format->bits == 4) /* the commonest: made for it */
+            pack_planes(4, unit->row[r].value + 32 * b, planes[r]);
+        else
+            pack_planes(format->bits, unit->row[r].value + 32 * b, planes[r]);
+    pack_words(planes[0], sizeof planes[0], format->bits, block);
 }
 
 /* Block `half` (0, 1) of a flat unit. */
@@ -168,7 +186,7 @@ static void pack_flat(const struct pack_format *format, const struct pack_unit *
 /* Types whose blocks are d and then the bytes that a panel has, for a panel of 16 rows: nothing has
  * to be taken apart. */
 static bool pack_is_direct(enum quant_type type) {
-    return type == QUANT_Q8_0 || type == QUANT_Q4_0;
+    return type == QUANT_Q8_0 || type == QUANT_Q4_0 || type == QUANT_IQ4_NL;
 }
 
 static void pack_direct(const struct pack_format *format, const uint8_t *source, size_t row_bytes,
@@ -251,12 +269,43 @@ void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out
         pack_float_row(matrix->kind, source + r * row_bytes, tensor->cols, r, out);
 }
 
-/* The raw value of column c (0..31) of row r in a block of values. */
+/* n of column c (0..31) of row r in a block of values: see gguf/quant_codes.h. */
 static int pack_block_value(const struct pack_format *format, const uint8_t *block, uint32_t r,
                             uint32_t c) {
-    if (format->bits == 8) return (int8_t)block[64 * (c / 4) + 4 * r + c % 4];
-    uint8_t both = block[64 * (c % 16 / 4) + 4 * r + c % 4];
-    return c < 16 ? both & 15 : both >> 4;
+    const uint32_t g = c / 4, lane = 4 * r + c % 4;
+    if (format->bits == 8) return (int8_t)block[64 * g + lane];
+    int raw = 0;
+    for (uint32_t width = 4, at = 0; width > 0; width /= 2) {
+        if ((format->bits & width) == 0) continue;
+        const uint32_t byte = block[64 * (g % width) + lane], some = byte >> (width * (g / width));
+        raw |= (int)((some & ((1u << width) - 1)) << at);
+        block += BIT_BYTES * width, at += width;
+    }
+    return format->looked_up ? quant_iq4_values[raw] : raw - format->zero;
+}
+
+void pack_block_widen(const struct pack_format *format, const uint8_t *block, int8_t *out) {
+    const __m128i zero = _mm_set1_epi8(format->zero);
+    for (uint32_t g = 0; g < 8; g++, out += 64) {
+        const uint8_t *plane = block;
+        __m128i raw[4];
+        for (int i = 0; i < 4; i++) raw[i] = _mm_setzero_si128();
+        for (uint32_t width = 8, at = 0; width > 0; width /= 2) {
+            if ((format->bits & width) == 0) continue;
+            const __m128i mask = _mm_set1_epi8((char)((1u << width) - 1));
+            const __m128i right = _mm_cvtsi32_si128((int)(width * (g / width)));
+            for (uint32_t i = 0; i < 4; i++) {
+                __m128i some = pack_load(plane + 64 * (g % width) + 16 * i);
+                some = _mm_and_si128(_mm_srl_epi16(some, right), mask);
+                raw[i] = _mm_or_si128(raw[i], _mm_sll_epi16(some, _mm_cvtsi32_si128((int)at)));
+            }
+            plane += BIT_BYTES * width, at += width;
+        }
+        for (uint32_t i = 0; i < 4; i++)
+            pack_store((uint8_t *)out + 16 * i, _mm_sub_epi8(raw[i], zero));
+        for (uint32_t i = 0; format->looked_up && i < 64; i++)
+            out[i] = quant_iq4_values[(uint8_t)out[i]];
+    }
 }
 
 static float pack_f16_at(const uint8_t *halves, uint32_t r) {
@@ -271,7 +320,7 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
         float d = pack_f16_at(unit + 32 * block, r);
         float m = format->has_min ? pack_f16_at(unit + FLAT_HEAD + 32 * block, r) : 0;
         for (uint32_t c = 0; c < PACK_BLOCK; c++) {
-            float n = (float)(pack_block_value(format, values, r, c) - format->zero);
+            float n = (float)pack_block_value(format, values, r, c);
             out[c] = format->has_min ? n * d + m : n * d;
         }
         return;
@@ -281,7 +330,7 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
     for (uint32_t c = 0; c < PACK_BLOCK; c++) {
         uint32_t s = (PACK_BLOCK * block + c) / format->sub;
         float scale = d * (float)(int8_t)unit[SUPER_HEAD + PACK_ROWS * s + r];
-        float n = (float)(pack_block_value(format, values, r, c) - format->zero);
+        float n = (float)pack_block_value(format, values, r, c);
         float min = format->has_min ? m * (float)unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] : 0;
         out[c] = format->has_min ? scale * n - min : scale * n;
     }

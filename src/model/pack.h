@@ -18,8 +18,10 @@
  *                            then values of eight blocks of 32 columns
  *
  *   values of a block        8 bits: 512 bytes, 64 g + 4 r + j is the int8 of column 4 g + j
- *                            4 bits: 256 bytes, 64 v + 4 r + j has column 4 v + j in its low nibble
- * and column 16 + 4 v + j in its high one, raw (0..15)
+ *                            fewer: raw, without sign, in planes of the powers of two that make
+ *                            up the bits, largest and lowest bits first (5 bits: 4, then 1). A
+ *                            plane of w bits has w runs of 64 bytes: run g % w has column 4 g + j
+ *                            in its byte 4 r + j, from bit w * (g / w) on
  *
  * 64 bytes of values are 16 rows x 4 columns: what VPDPBUSD takes with a broadcast activation, and
  * eight of them are one AMX B tile. Packing loses nothing: pack_row_expand gives back what
@@ -41,16 +43,18 @@ enum pack_kind {
     PACK_F32,
     PACK_F16,
     PACK_BF16,
-    PACK_Q8,        /* flat, 8 bits:           Q8_0 Q5_0 IQ4_NL */
-    PACK_Q8_MIN,    /* flat, 8 bits, min:      Q5_1 */
-    PACK_Q4,        /* flat, 4 bits, zero 8:   Q4_0 */
-    PACK_Q4_MIN,    /* flat, 4 bits, min:      Q4_1 */
-    PACK_S8_32,     /* super, 8 bits, sub 32:  IQ4_XS */
-    PACK_S8_32_MIN, /* and min:             Q5_K */
-    PACK_S4_32_MIN, /* 4 bits:              Q4_K */
-    PACK_S8_16,     /* super, 8 bits, sub 16:  Q6_K */
-    PACK_S4_16,     /* 4 bits, zero 4:         Q3_K */
-    PACK_S4_16_MIN, /* 4 bits:              Q2_K */
+    PACK_Q8,        /* flat, 8 bits:            Q8_0 */
+    PACK_Q5,        /*       5 bits, zero 16:   Q5_0 */
+    PACK_Q5_MIN,    /*       5 bits, min:       Q5_1 */
+    PACK_Q4,        /*       4 bits, zero 8:    Q4_0 */
+    PACK_Q4_MIN,    /*       4 bits, min:       Q4_1 */
+    PACK_IQ4,       /*       4 bits, looked up: IQ4_NL */
+    PACK_IS4_32,    /* super, 4 bits, looked up, sub 32:  IQ4_XS */
+    PACK_S6_16,     /*        6 bits, zero 32,   sub 16:  Q6_K */
+    PACK_S5_32_MIN, /*        5 bits, min,       sub 32:  Q5_K */
+    PACK_S4_32_MIN, /*        4 bits, min,       sub 32:  Q4_K */
+    PACK_S3_16,     /*        3 bits, zero 4,    sub 16:  Q3_K */
+    PACK_S2_16_MIN, /*        2 bits, min,       sub 16:  Q2_K */
     PACK_KINDS
 };
 
@@ -59,14 +63,20 @@ struct pack_format {
     uint16_t unit_columns; /* 32 for the float kinds */
     uint16_t unit_bytes;
     uint16_t values_offset; /* in a unit */
-    uint8_t bits;           /* of a value: 32, 16, 8, 4 */
+    uint8_t bits;           /* of a value: 32, 16, 8, 6, 5, 4, 3, 2 */
     uint8_t sub;            /* columns of a scale; 0: float */
     int8_t zero;
     bool has_min;
+    bool looked_up;
 };
 
 const struct pack_format *pack_format(enum pack_kind kind);
 enum pack_kind pack_kind_of(enum quant_type type);
+
+/* Of 32 columns of values: 64 a bit. */
+static inline uint32_t pack_block_bytes(const struct pack_format *format) {
+    return 64u * format->bits;
+}
 
 /* A matrix in panels: (ceil(rows / 16), panel_bytes). */
 struct packed_matrix {
@@ -87,6 +97,9 @@ void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out
 
 /* Which element of a panel of F32, F16 or BF16 is column k of row r. */
 size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r);
+
+/* A block of values as if they had 8 bits, zero subtracted, looked up: (8, 16, 4). */
+void pack_block_widen(const struct pack_format *format, const uint8_t *block, int8_t *out);
 
 /* Row `row` of a packed matrix as F32, (cols). */
 void pack_row_expand(const struct packed_matrix *matrix, uint32_t row, float *out);

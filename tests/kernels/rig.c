@@ -143,7 +143,7 @@ struct rig_matrix rig_matrix_make(enum quant_type type, uint32_t rows, uint32_t 
     for (uint32_t p = 0; p < m.cpu.n_panels; p++)
         pack_panel(&m.cpu, p, panels + p * m.cpu.panel_bytes);
     m.cpu.panels = panels;
-    m.kind = m.cpu.kind;
+    m.kind = repack_kind_of(type);
     snprintf(m.module, sizeof m.module, "matmul_%s", repack_kind_name(m.kind));
     size_t panel_bytes = gpu_panel_bytes(m.kind, cols);
     uint8_t *gpu = rig_host(panel_bytes * m.cpu.n_panels);
