@@ -52,6 +52,16 @@ Test(pack, panels_are_whole_cache_lines) {
     }
 }
 
+Test(pack, panels_are_as_small_as_the_file) {
+    uint64_t state = 6;
+    for (size_t i = 0; i < block_rig_n_types; i++) {
+        struct model_tensor t = tensor_make(block_rig_types[i], 16, 2048, &state);
+        size_t panel = pack_describe(&t).panel_bytes;
+        cr_assert_leq(panel, t.bytes + t.bytes / 5, "%s: %zu bytes, in the file %zu",
+                      quant_info(t.type)->name, panel, (size_t)t.bytes);
+    }
+}
+
 Test(pack, rows_beyond_the_matrix_are_zero) {
     uint64_t state = 3;
     struct model_tensor t = tensor_make(QUANT_Q8_0, 17, 64, &state);
