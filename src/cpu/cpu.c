@@ -26,9 +26,9 @@ static bool cpu_prefers_integers(const struct model *model) {
         bytes += layer->q.bytes + layer->k.bytes + layer->v.bytes + layer->attn_out.bytes +
                  layer->gate.bytes + layer->up.bytes + layer->down.bytes;
     }
-    const enum pack_kind kind = pack_kind_of(model->layer[0].gate.type);
-    return bytes < CACHED_BYTES && pack_format(kind)->sub != 0 &&
-           (cpu_kernels_amx.bf16_kinds >> kind & 1) != 0;
+    const struct packed_matrix gate = pack_describe(&model->layer[0].gate);
+    return bytes < CACHED_BYTES && pack_format(gate.kind)->sub != 0 &&
+           kernels_input(&cpu_kernels_amx, &gate) == INPUT_BF16;
 }
 
 struct backend *cpu_carve(const char *isa, const struct model *model,

@@ -23,6 +23,30 @@
  * share few sets of the caches (0.8 of the speed with 256 rows, half with 512). */
 enum { SLICE_COLUMNS = 256, SLICE_BLOCKS = SLICE_COLUMNS / PACK_BLOCK, GROUP_ROWS = 16 };
 
+/* A unit is super, one for a slice, or flat, one for two blocks (model/pack.h). */
+static inline bool units_are_super(const struct pack_format *format) {
+    return format->unit_columns == SLICE_COLUMNS;
+}
+
+/* How many blocks a slice has that begins with block `first`. */
+static inline uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
+    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
+}
+
+/* The unit of a quantised panel that a block lies in. */
+static inline const uint8_t *block_unit(const struct pack_format *format, const uint8_t *panel,
+                                        uint32_t block) {
+    const uint32_t shift = units_are_super(format) ? 3 : 1;
+    return panel + (size_t)(block >> shift) * format->unit_bytes;
+}
+
+/* Where the values of a block of a quantised panel lie, `bytes` of them a block. */
+static inline const uint8_t *block_values(const struct pack_format *format, const uint8_t *panel,
+                                          uint32_t block, size_t bytes) {
+    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
+    return block_unit(format, panel, block) + format->values_offset + (block & mask) * bytes;
+}
+
 /* Rows of integers n = 16 * upper + lower of twelve bits, f ~ scale * n with 2039 steps from zero a
  * slice. */
 struct wide_rows {

@@ -42,11 +42,11 @@
 #define LANE static inline __attribute__((always_inline))
 
 enum {
-    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers */
-    LANES_DIRECT = 0, /* rows up to which integers are multiplied as they lie in a panel */
-    LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
-    LANES_ROWS = 1,   /* ... so many rows in registers */
-    LANES_WIDEN = 1,
+    LANES_TOKENS = 1,  /* rows that a product of floats keeps in registers */
+    LANES_DIRECT = 0,  /* rows up to which integers are multiplied as they lie in a panel */
+    LANES_PANELS = 1,  /* beyond: as bytes, so many panels with ... */
+    LANES_ROWS = 1,    /* ... so many rows in registers */
+    LANES_WIDEN = 1,   /* groups of values at once where they are made bytes */
     LANES_UNROLL = 1,  /* sixteen registers hold one step of a loop; more is only bigger */
     LANES_QUERIES = 4, /* attention: queries, and lanes of their values, at once */
     LANES_VALUES = 1

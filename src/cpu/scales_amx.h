@@ -20,11 +20,6 @@ struct panel_scales {
     _Alignas(64) float d[PACK_ROWS], m[PACK_ROWS];
 };
 
-/* A unit is super, one for a slice, or flat, one for two blocks (model/pack.h). */
-static inline bool units_are_super(const struct pack_format *format) {
-    return format->unit_columns == SLICE_COLUMNS;
-}
-
 static inline __m512 scales_f16(const uint8_t *halves) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)halves));
 }
@@ -55,25 +50,6 @@ static inline __m512 step_scale(bool super, const uint8_t *at) {
 static inline __m512 step_min(bool super, const uint8_t *at) {
     if (!super) return scales_f16(at);
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)at)));
-}
-
-/* How many blocks a slice has that begins with block `first`. */
-static inline uint32_t slice_blocks(uint32_t n_blocks, uint32_t first) {
-    return n_blocks - first < SLICE_BLOCKS ? n_blocks - first : SLICE_BLOCKS;
-}
-
-/* The unit of a quantised panel that a block lies in. */
-static inline const uint8_t *block_unit(const struct pack_format *format, const uint8_t *panel,
-                                        uint32_t block) {
-    const uint32_t shift = units_are_super(format) ? 3 : 1;
-    return panel + (size_t)(block >> shift) * format->unit_bytes;
-}
-
-/* Where the values of a block of a quantised panel lie, `bytes` of them a block. */
-static inline const uint8_t *block_values(const struct pack_format *format, const uint8_t *panel,
-                                          uint32_t block, size_t bytes) {
-    const uint32_t mask = format->unit_columns == 64 ? 1 : 7; /* block within its unit */
-    return block_unit(format, panel, block) + format->values_offset + (block & mask) * bytes;
 }
 
 /* `blocks` of them, from block `first` (a multiple of SLICE_BLOCKS) of a quantised panel on. */

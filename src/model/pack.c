@@ -269,21 +269,6 @@ void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out
         pack_float_row(matrix->kind, source + r * row_bytes, tensor->cols, r, out);
 }
 
-/* n of column c (0..31) of row r in a block of values: see gguf/quant_codes.h. */
-static int pack_block_value(const struct pack_format *format, const uint8_t *block, uint32_t r,
-                            uint32_t c) {
-    const uint32_t g = c / 4, lane = 4 * r + c % 4;
-    if (format->bits == 8) return (int8_t)block[64 * g + lane];
-    int raw = 0;
-    for (uint32_t width = 4, at = 0; width > 0; width /= 2) {
-        if ((format->bits & width) == 0) continue;
-        const uint32_t byte = block[64 * (g % width) + lane], some = byte >> (width * (g / width));
-        raw |= (int)((some & ((1u << width) - 1)) << at);
-        block += BIT_BYTES * width, at += width;
-    }
-    return format->looked_up ? quant_iq4_values[raw] : raw - format->zero;
-}
-
 void pack_block_widen(const struct pack_format *format, const uint8_t *block, int8_t *out) {
     const __m128i zero = _mm_set1_epi8(format->zero);
     for (uint32_t g = 0; g < 8; g++, out += 64) {
@@ -315,13 +300,14 @@ static float pack_f16_at(const uint8_t *halves, uint32_t r) {
 /* 32 columns of row r, as F32, rounded as quant_info()->expand rounds them. */
 static void pack_expand_block(const struct pack_format *format, const uint8_t *unit, uint32_t block,
                               uint32_t r, float *out) {
-    const uint8_t *values = unit + format->values_offset + block * pack_block_bytes(format);
+    int8_t n[16 * PACK_BLOCK];
+    pack_block_widen(format, unit + format->values_offset + block * pack_block_bytes(format), n);
     if (format->unit_columns == 64) {
         float d = pack_f16_at(unit + 32 * block, r);
         float m = format->has_min ? pack_f16_at(unit + FLAT_HEAD + 32 * block, r) : 0;
         for (uint32_t c = 0; c < PACK_BLOCK; c++) {
-            float n = (float)pack_block_value(format, values, r, c);
-            out[c] = format->has_min ? n * d + m : n * d;
+            float value = (float)n[64 * (c / 4) + 4 * r + c % 4];
+            out[c] = format->has_min ? value * d + m : value * d;
         }
         return;
     }
@@ -330,9 +316,9 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
     for (uint32_t c = 0; c < PACK_BLOCK; c++) {
         uint32_t s = (PACK_BLOCK * block + c) / format->sub;
         float scale = d * (float)(int8_t)unit[SUPER_HEAD + PACK_ROWS * s + r];
-        float n = (float)pack_block_value(format, values, r, c);
+        float value = (float)n[64 * (c / 4) + 4 * r + c % 4];
         float min = format->has_min ? m * (float)unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] : 0;
-        out[c] = format->has_min ? scale * n - min : scale * n;
+        out[c] = format->has_min ? scale * value - min : scale * value;
     }
 }
 
