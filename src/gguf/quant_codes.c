@@ -1,18 +1,33 @@
 #include "gguf/quant_codes.h"
 
+#include <emmintrin.h>
 #include <string.h>
 
 #include "base/bytes.h"
 
-/* Formats as in ggml's block definitions; offsets are bytes of one block. */
+/* Formats as in ggml's block definitions; offsets are bytes of one block. Sixteen values are made at
+ * a time, a run: lower bits from sixteen bytes, and in some formats upper bits from sixteen more. */
+
+/* Bits at .. at + width - 1 of each of sixteen bytes. */
+static inline __m128i codes_take(const uint8_t *from, int at, int width) {
+    __m128i bytes = _mm_srl_epi16(_mm_loadu_si128((const __m128i *)from), _mm_cvtsi32_si128(at));
+    return _mm_and_si128(bytes, _mm_set1_epi8((char)((1 << width) - 1)));
+}
+
+static inline void codes_put(int8_t *run, __m128i values) {
+    _mm_storeu_si128((__m128i *)run, values);
+}
+
+/* The same with `upper` above `width` lower bits. */
+static inline void codes_join(int8_t *run, __m128i lower, int width, __m128i upper) {
+    codes_put(run, _mm_or_si128(lower, _mm_slli_epi16(upper, width)));
+}
 
 static void codes_read_q4_0(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = 0;
-    for (int i = 0; i < 16; i++) {
-        codes->value[i] = (int8_t)(block[2 + i] & 15);
-        codes->value[i + 16] = (int8_t)(block[2 + i] >> 4);
-    }
+    codes_put(codes->value, codes_take(block + 2, 0, 4));
+    codes_put(codes->value + 16, codes_take(block + 2, 4, 4));
 }
 
 static void codes_read_q4_1(const uint8_t *block, struct quant_codes *codes) {
@@ -23,9 +38,13 @@ static void codes_read_q4_1(const uint8_t *block, struct quant_codes *codes) {
 
 /* Fifth bits: bit i belongs to value i. */
 static void codes_read_5_bits(const uint8_t *nibbles, uint32_t high, int8_t *value) {
-    for (int i = 0; i < 16; i++) {
-        value[i] = (int8_t)((nibbles[i] & 15) | (int)(high >> i & 1) << 4);
-        value[i + 16] = (int8_t)(nibbles[i] >> 4 | (int)(high >> (i + 16) & 1) << 4);
+    const __m128i each = _mm_set1_epi64x((int64_t)0x8040201008040201), one = _mm_set1_epi8(1);
+    for (int half = 0; half < 2; half++, high >>= 16) {
+        __m128i bits = _mm_cvtsi32_si128((int)high);
+        bits = _mm_unpacklo_epi8(bits, bits);
+        bits = _mm_shuffle_epi32(_mm_unpacklo_epi16(bits, bits), 0x50); /* each byte 8 times */
+        bits = _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(bits, each), each), one);
+        codes_join(value + 16 * half, codes_take(nibbles, 4 * half, 4), 4, bits);
     }
 }
 
@@ -57,42 +76,38 @@ static void codes_read_k_scales(const uint8_t *packed, struct quant_codes *codes
     }
 }
 
+/* The nibbles of a run: of 64 values the first 32 are lower halves of 32 bytes. */
+static inline __m128i codes_take_k_nibbles(const uint8_t *nibbles, int run) {
+    return codes_take(nibbles + 32 * (run / 4) + 16 * (run % 2), 4 * (run / 2 % 2), 4);
+}
+
 static void codes_read_q4_k(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = bytes_u16(block + 2);
     codes_read_k_scales(block + 4, codes);
-    const uint8_t *nibbles = block + 16;
-    for (int pair = 0; pair < 4; pair++)
-        for (int i = 0; i < 32; i++) {
-            codes->value[64 * pair + i] = (int8_t)(nibbles[32 * pair + i] & 15);
-            codes->value[64 * pair + 32 + i] = (int8_t)(nibbles[32 * pair + i] >> 4);
-        }
+    for (int run = 0; run < 16; run++)
+        codes_put(codes->value + 16 * run, codes_take_k_nibbles(block + 16, run));
 }
 
 static void codes_read_q5_k(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = bytes_u16(block + 2);
     codes_read_k_scales(block + 4, codes);
-    const uint8_t *high = block + 16, *nibbles = block + 48;
-    for (int pair = 0; pair < 4; pair++)
-        for (int i = 0; i < 32; i++) {
-            int bits = high[i] >> (2 * pair);
-            uint8_t both = nibbles[32 * pair + i];
-            codes->value[64 * pair + i] = (int8_t)((both & 15) | (bits & 1) << 4);
-            codes->value[64 * pair + 32 + i] = (int8_t)(both >> 4 | (bits & 2) << 3);
-        }
+    for (int run = 0; run < 16; run++)
+        codes_join(codes->value + 16 * run, codes_take_k_nibbles(block + 48, run), 4,
+                   codes_take(block + 16 + 16 * (run % 2), run / 2, 1));
+}
+
+/* Two bits of each value of a run: of 128 values 32 share 32 bytes four times. */
+static inline __m128i codes_take_k_pairs(const uint8_t *pairs, int run) {
+    return codes_take(pairs + 32 * (run / 8) + 16 * (run % 2), 2 * (run / 2 % 4), 2);
 }
 
 static void codes_read_q6_k(const uint8_t *block, struct quant_codes *codes) {
-    const uint8_t *low = block, *high = block + 128;
-    for (int half = 0; half < 2; half++, low += 64, high += 32)
-        for (int i = 0; i < 32; i++) {
-            int8_t *value = codes->value + 128 * half + i;
-            value[0] = (int8_t)((low[i] & 15) | (high[i] & 3) << 4);
-            value[32] = (int8_t)((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4);
-            value[64] = (int8_t)(low[i] >> 4 | (high[i] >> 4 & 3) << 4);
-            value[96] = (int8_t)(low[i + 32] >> 4 | (high[i] >> 6) << 4);
-        }
+    for (int run = 0; run < 16; run++) /* of 128 values the first 64 are lower halves */
+        codes_join(codes->value + 16 * run,
+                   codes_take(block + 64 * (run / 8) + 16 * (run % 4), 4 * (run / 4 % 2), 4), 4,
+                   codes_take_k_pairs(block + 128, run));
     memcpy(codes->scale, block + 192, 16);
     codes->d = bytes_u16(block + 208);
     codes->m = 0;
@@ -100,14 +115,10 @@ static void codes_read_q6_k(const uint8_t *block, struct quant_codes *codes) {
 
 /* Values 0..7 (zero 4): two low bits, and a high bit from the mask. */
 static void codes_read_q3_k(const uint8_t *block, struct quant_codes *codes) {
-    const uint8_t *mask = block, *low = block + 32, *packed = block + 96;
-    for (int half = 0; half < 2; half++)
-        for (int quarter = 0; quarter < 4; quarter++)
-            for (int i = 0; i < 32; i++) {
-                int two = low[32 * half + i] >> (2 * quarter) & 3;
-                int one = mask[i] >> (4 * half + quarter) & 1;
-                codes->value[128 * half + 32 * quarter + i] = (int8_t)(two | one << 2);
-            }
+    const uint8_t *mask = block, *packed = block + 96;
+    for (int run = 0; run < 16; run++)
+        codes_join(codes->value + 16 * run, codes_take_k_pairs(block + 32, run), 2,
+                   codes_take(mask + 16 * (run % 2), run / 2, 1));
     for (int i = 0; i < 16; i++) {
         int four = i < 8 ? packed[i] & 15 : packed[i - 8] >> 4;
         int two = packed[8 + i % 4] >> (2 * (i / 4)) & 3;
@@ -118,16 +129,10 @@ static void codes_read_q3_k(const uint8_t *block, struct quant_codes *codes) {
 }
 
 static void codes_read_q2_k(const uint8_t *block, struct quant_codes *codes) {
-    const uint8_t *low = block + 16;
-    for (int i = 0; i < 16; i++) {
-        codes->scale[i] = (int8_t)(block[i] & 15);
-        codes->min[i] = block[i] >> 4;
-    }
-    for (int half = 0; half < 2; half++)
-        for (int quarter = 0; quarter < 4; quarter++)
-            for (int i = 0; i < 32; i++)
-                codes->value[128 * half + 32 * quarter + i] =
-                    (int8_t)(low[32 * half + i] >> (2 * quarter) & 3);
+    codes_put(codes->scale, codes_take(block, 0, 4));
+    codes_put((int8_t *)codes->min, codes_take(block, 4, 4));
+    for (int run = 0; run < 16; run++)
+        codes_put(codes->value + 16 * run, codes_take_k_pairs(block + 16, run));
     codes->d = bytes_u16(block + 80);
     codes->m = bytes_u16(block + 82);
 }
@@ -138,10 +143,8 @@ static void codes_read_iq4_xs(const uint8_t *block, struct quant_codes *codes) {
     for (int sub = 0; sub < 8; sub++) {
         int four = low[sub / 2] >> (4 * (sub % 2)) & 15;
         codes->scale[sub] = (int8_t)((four | (high >> (2 * sub) & 3) << 4) - 32);
-        for (int i = 0; i < 16; i++) {
-            codes->value[32 * sub + i] = (int8_t)(nibbles[16 * sub + i] & 15);
-            codes->value[32 * sub + 16 + i] = (int8_t)(nibbles[16 * sub + i] >> 4);
-        }
+        codes_put(codes->value + 32 * sub, codes_take(nibbles + 16 * sub, 0, 4));
+        codes_put(codes->value + 32 * sub + 16, codes_take(nibbles + 16 * sub, 4, 4));
     }
     codes->d = bytes_u16(block);
     codes->m = 0;

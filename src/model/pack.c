@@ -140,37 +140,28 @@ static void pack_halves(const uint8_t *row, size_t stride, uint32_t columns, uin
         }
 }
 
-/* 32 values of a row as planes, one behind the other: 4 * bits bytes. */
-static inline __attribute__((always_inline)) void pack_planes(uint32_t bits, const int8_t *value,
-                                                              uint8_t *out) {
+/* Values 32 b .. 32 b + 31 of all rows into a block of values: bytes four columns by sixteen rows,
+ * then their bits in planes. */
+static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
+                       uint8_t *block) {
+    uint8_t bytes[8 * 64];
+    pack_words((const uint8_t *)(unit->row[0].value + 32 * b), sizeof unit->row[0], 8,
+               format->bits == 8 ? block : bytes);
     for (uint32_t width = 4, at = 0; width > 0; width /= 2) {
-        if ((bits & width) == 0) continue;
-        const uint32_t mask = ((1u << width) - 1) * 0x01010101;
-        for (uint32_t v = 0; v < width; v++, out += sizeof(uint32_t)) {
-            uint32_t word = 0;
-            for (uint32_t i = 0; i < 8 / width; i++)
-                word |= (bytes_u32((const uint8_t *)value + 4 * (v + width * i)) >> at & mask)
-                        << (width * i);
-            memcpy(out, &word, sizeof word);
+        if ((format->bits & width) == 0) continue;
+        const __m128i mask = _mm_set1_epi8((char)((1u << width) - 1));
+        const __m128i right = _mm_cvtsi32_si128((int)at);
+        for (uint32_t i = 0; i < 4 * width; i++, block += 16) { /* sixteen bytes of 64 */
+            __m128i plane = _mm_setzero_si128();
+            for (uint32_t left = 0; left < 8; left += width) {
+                __m128i some = _mm_srl_epi16(pack_load(bytes + 64 * left + 16 * i), right);
+                some = _mm_sll_epi16(_mm_and_si128(some, mask), _mm_cvtsi32_si128((int)left));
+                plane = _mm_or_si128(plane, some);
+            }
+            pack_store(block, plane);
         }
         at += width;
     }
-}
-
-/* Values 32 b .. 32 b + 31 of all rows into a block of values. */
-static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
-                       uint8_t *block) {
-    if (format->bits == 8) {
-        pack_words((const uint8_t *)(unit->row[0].value + 32 * b), sizeof unit->row[0], 8, block);
-        return;
-    }
-    uint8_t planes[PACK_ROWS][4 * 8];
-    for (uint32_t r = 0; r < PACK_ROWS; r++)
-        if (format->bits == 4) /* the commonest: made for it */
-            pack_planes(4, unit->row[r].value + 32 * b, planes[r]);
-        else
-            pack_planes(format->bits, unit->row[r].value + 32 * b, planes[r]);
-    pack_words(planes[0], sizeof planes[0], format->bits, block);
 }
 
 /* Block `half` (0, 1) of a flat unit. */
