@@ -5,29 +5,47 @@
 
 #include "base/bytes.h"
 
-/* Formats as in ggml's block definitions; offsets are bytes of one block. Sixteen values are made at
- * a time, a run: lower bits from sixteen bytes, and in some formats upper bits from sixteen more. */
+/* Formats as in ggml's block definitions; offsets are bytes of one block. Values are made in runs
+ * of 32: lower bits from one place, and in some formats upper bits from another. */
 
-/* Bits at .. at + width - 1 of each of sixteen bytes. */
-static inline __m128i codes_take(const uint8_t *from, int at, int width) {
-    __m128i bytes = _mm_srl_epi16(_mm_loadu_si128((const __m128i *)from), _mm_cvtsi32_si128(at));
-    return _mm_and_si128(bytes, _mm_set1_epi8((char)((1 << width) - 1)));
+struct codes_run {
+    __m128i first, last; /* 16 values each */
+};
+
+static inline __m128i codes_bits(__m128i bytes, int at, int width) {
+    return _mm_and_si128(_mm_srl_epi16(bytes, _mm_cvtsi32_si128(at)),
+                         _mm_set1_epi8((char)((1 << width) - 1)));
 }
 
-static inline void codes_put(int8_t *run, __m128i values) {
-    _mm_storeu_si128((__m128i *)run, values);
+/* Bits at .. at + width - 1 of each of 32 bytes. */
+static inline struct codes_run codes_take(const uint8_t *from, int at, int width) {
+    const __m128i *bytes = (const __m128i *)from;
+    return (struct codes_run){codes_bits(_mm_loadu_si128(bytes), at, width),
+                              codes_bits(_mm_loadu_si128(bytes + 1), at, width)};
 }
 
-/* The same with `upper` above `width` lower bits. */
-static inline void codes_join(int8_t *run, __m128i lower, int width, __m128i upper) {
-    codes_put(run, _mm_or_si128(lower, _mm_slli_epi16(upper, width)));
+/* Lower halves of 16 bytes, then upper ones. */
+static inline struct codes_run codes_nibbles(const uint8_t *from) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)from);
+    return (struct codes_run){codes_bits(bytes, 0, 4), codes_bits(bytes, 4, 4)};
+}
+
+/* Values of `width` bits get `upper` above them. */
+static inline struct codes_run codes_join(struct codes_run lower, int width,
+                                          struct codes_run upper) {
+    return (struct codes_run){_mm_or_si128(lower.first, _mm_slli_epi16(upper.first, width)),
+                              _mm_or_si128(lower.last, _mm_slli_epi16(upper.last, width))};
+}
+
+static inline void codes_put(int8_t *value, struct codes_run run) {
+    _mm_storeu_si128((__m128i *)value, run.first);
+    _mm_storeu_si128((__m128i *)(value + 16), run.last);
 }
 
 static void codes_read_q4_0(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = 0;
-    codes_put(codes->value, codes_take(block + 2, 0, 4));
-    codes_put(codes->value + 16, codes_take(block + 2, 4, 4));
+    codes_put(codes->value, codes_nibbles(block + 2));
 }
 
 static void codes_read_q4_1(const uint8_t *block, struct quant_codes *codes) {
@@ -36,16 +54,20 @@ static void codes_read_q4_1(const uint8_t *block, struct quant_codes *codes) {
     codes->m = bytes_u16(block + 2);
 }
 
+/* Sixteen bits as bytes of 0 and 1. */
+static inline __m128i codes_spread(uint32_t sixteen) {
+    const __m128i each = _mm_set1_epi64x((int64_t)0x8040201008040201);
+    __m128i bits = _mm_cvtsi32_si128((int)sixteen);
+    bits = _mm_unpacklo_epi8(bits, bits);
+    bits = _mm_shuffle_epi32(_mm_unpacklo_epi16(bits, bits), 0x50); /* each byte eight times */
+    bits = _mm_cmpeq_epi8(_mm_and_si128(bits, each), each);
+    return _mm_and_si128(bits, _mm_set1_epi8(1));
+}
+
 /* Fifth bits: bit i belongs to value i. */
 static void codes_read_5_bits(const uint8_t *nibbles, uint32_t high, int8_t *value) {
-    const __m128i each = _mm_set1_epi64x((int64_t)0x8040201008040201), one = _mm_set1_epi8(1);
-    for (int half = 0; half < 2; half++, high >>= 16) {
-        __m128i bits = _mm_cvtsi32_si128((int)high);
-        bits = _mm_unpacklo_epi8(bits, bits);
-        bits = _mm_shuffle_epi32(_mm_unpacklo_epi16(bits, bits), 0x50); /* each byte 8 times */
-        bits = _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(bits, each), each), one);
-        codes_join(value + 16 * half, codes_take(nibbles, 4 * half, 4), 4, bits);
-    }
+    struct codes_run fifth = {codes_spread(high), codes_spread(high >> 16)};
+    codes_put(value, codes_join(codes_nibbles(nibbles), 4, fifth));
 }
 
 static void codes_read_q5_0(const uint8_t *block, struct quant_codes *codes) {
@@ -76,38 +98,40 @@ static void codes_read_k_scales(const uint8_t *packed, struct quant_codes *codes
     }
 }
 
-/* The nibbles of a run: of 64 values the first 32 are lower halves of 32 bytes. */
-static inline __m128i codes_take_k_nibbles(const uint8_t *nibbles, int run) {
-    return codes_take(nibbles + 32 * (run / 4) + 16 * (run % 2), 4 * (run / 2 % 2), 4);
+/* The nibbles of a run of Q4_K and Q5_K: two runs share 32 bytes. */
+static inline struct codes_run codes_take_k_nibbles(const uint8_t *nibbles, int run) {
+    return codes_take(nibbles + 32 * (run / 2), 4 * (run % 2), 4);
 }
 
 static void codes_read_q4_k(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = bytes_u16(block + 2);
     codes_read_k_scales(block + 4, codes);
-    for (int run = 0; run < 16; run++)
-        codes_put(codes->value + 16 * run, codes_take_k_nibbles(block + 16, run));
+    for (int run = 0; run < 8; run++)
+        codes_put(codes->value + 32 * run, codes_take_k_nibbles(block + 16, run));
 }
 
 static void codes_read_q5_k(const uint8_t *block, struct quant_codes *codes) {
     codes->d = bytes_u16(block);
     codes->m = bytes_u16(block + 2);
     codes_read_k_scales(block + 4, codes);
-    for (int run = 0; run < 16; run++)
-        codes_join(codes->value + 16 * run, codes_take_k_nibbles(block + 48, run), 4,
-                   codes_take(block + 16 + 16 * (run % 2), run / 2, 1));
+    for (int run = 0; run < 8; run++)
+        codes_put(codes->value + 32 * run, codes_join(codes_take_k_nibbles(block + 48, run), 4,
+                                                      codes_take(block + 16, run, 1)));
 }
 
-/* Two bits of each value of a run: of 128 values 32 share 32 bytes four times. */
-static inline __m128i codes_take_k_pairs(const uint8_t *pairs, int run) {
-    return codes_take(pairs + 32 * (run / 8) + 16 * (run % 2), 2 * (run / 2 % 4), 2);
+/* Two bits of each value of a run: four runs share 32 bytes. */
+static inline struct codes_run codes_take_k_pairs(const uint8_t *pairs, int run) {
+    return codes_take(pairs + 32 * (run / 4), 2 * (run % 4), 2);
 }
 
 static void codes_read_q6_k(const uint8_t *block, struct quant_codes *codes) {
-    for (int run = 0; run < 16; run++) /* of 128 values the first 64 are lower halves */
-        codes_join(codes->value + 16 * run,
-                   codes_take(block + 64 * (run / 8) + 16 * (run % 4), 4 * (run / 4 % 2), 4), 4,
-                   codes_take_k_pairs(block + 128, run));
+    for (int run = 0; run < 8; run++) { /* runs 0 and 2 share 32 bytes of nibbles, 1 and 3, ... */
+        struct codes_run lower =
+            codes_take(block + 64 * (run / 4) + 32 * (run % 2), 4 * (run / 2 % 2), 4);
+        codes_put(codes->value + 32 * run,
+                  codes_join(lower, 4, codes_take_k_pairs(block + 128, run)));
+    }
     memcpy(codes->scale, block + 192, 16);
     codes->d = bytes_u16(block + 208);
     codes->m = 0;
@@ -116,9 +140,9 @@ static void codes_read_q6_k(const uint8_t *block, struct quant_codes *codes) {
 /* Values 0..7 (zero 4): two low bits, and a high bit from the mask. */
 static void codes_read_q3_k(const uint8_t *block, struct quant_codes *codes) {
     const uint8_t *mask = block, *packed = block + 96;
-    for (int run = 0; run < 16; run++)
-        codes_join(codes->value + 16 * run, codes_take_k_pairs(block + 32, run), 2,
-                   codes_take(mask + 16 * (run % 2), run / 2, 1));
+    for (int run = 0; run < 8; run++)
+        codes_put(codes->value + 32 * run,
+                  codes_join(codes_take_k_pairs(block + 32, run), 2, codes_take(mask, run, 1)));
     for (int i = 0; i < 16; i++) {
         int four = i < 8 ? packed[i] & 15 : packed[i - 8] >> 4;
         int two = packed[8 + i % 4] >> (2 * (i / 4)) & 3;
@@ -129,10 +153,11 @@ static void codes_read_q3_k(const uint8_t *block, struct quant_codes *codes) {
 }
 
 static void codes_read_q2_k(const uint8_t *block, struct quant_codes *codes) {
-    codes_put(codes->scale, codes_take(block, 0, 4));
-    codes_put((int8_t *)codes->min, codes_take(block, 4, 4));
-    for (int run = 0; run < 16; run++)
-        codes_put(codes->value + 16 * run, codes_take_k_pairs(block + 16, run));
+    struct codes_run scales_mins = codes_nibbles(block);
+    _mm_storeu_si128((__m128i *)codes->scale, scales_mins.first);
+    _mm_storeu_si128((__m128i *)codes->min, scales_mins.last);
+    for (int run = 0; run < 8; run++)
+        codes_put(codes->value + 32 * run, codes_take_k_pairs(block + 16, run));
     codes->d = bytes_u16(block + 80);
     codes->m = bytes_u16(block + 82);
 }
@@ -143,8 +168,7 @@ static void codes_read_iq4_xs(const uint8_t *block, struct quant_codes *codes) {
     for (int sub = 0; sub < 8; sub++) {
         int four = low[sub / 2] >> (4 * (sub % 2)) & 15;
         codes->scale[sub] = (int8_t)((four | (high >> (2 * sub) & 3) << 4) - 32);
-        codes_put(codes->value + 32 * sub, codes_take(nibbles + 16 * sub, 0, 4));
-        codes_put(codes->value + 32 * sub + 16, codes_take(nibbles + 16 * sub, 4, 4));
+        codes_put(codes->value + 32 * sub, codes_nibbles(nibbles + 16 * sub));
     }
     codes->d = bytes_u16(block);
     codes->m = 0;

@@ -73,6 +73,15 @@ size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r) {
     return (size_t)k * PACK_ROWS + r;
 }
 
+/* Asks for what is read soon: of each row of a panel `bytes` a little behind `at`, or at the start
+ * of the next panel. `from` is where `at` of the first row is. */
+static void pack_ask(const uint8_t *from, size_t row_bytes, size_t at, uint32_t bytes) {
+    enum { AHEAD = 256 };
+    from += AHEAD + (at + AHEAD < row_bytes ? 0 : (PACK_ROWS - 1) * row_bytes);
+    for (uint32_t r = 0; r < PACK_ROWS; r++, from += row_bytes)
+        for (uint32_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line);
+}
+
 static void pack_float_row(enum pack_kind kind, const uint8_t *source, uint32_t cols, uint32_t r,
                            uint8_t *panel) {
     const size_t value_bytes = pack_format(kind)->bits / 8u;
@@ -140,6 +149,21 @@ static void pack_halves(const uint8_t *row, size_t stride, uint32_t columns, uin
         }
 }
 
+/* Sixteen rows of whole eights of columns. */
+static void pack_floats(enum pack_kind kind, const uint8_t *source, size_t row_bytes, uint32_t cols,
+                        uint8_t *panel) {
+    const uint32_t value_bytes = pack_format(kind)->bits / 8u;
+    for (uint32_t k = 0; k < cols; k += PACK_BLOCK) {
+        const uint32_t columns = cols - k < PACK_BLOCK ? cols - k : PACK_BLOCK;
+        const size_t at = (size_t)k * value_bytes;
+        pack_ask(source + at, row_bytes, at, columns * value_bytes);
+        if (kind == PACK_F16)
+            pack_halves(source + at, row_bytes, columns, panel + PACK_ROWS * at);
+        else /* a word is one column, or a pair of them */
+            pack_words(source + at, row_bytes, columns * value_bytes / 4, panel + PACK_ROWS * at);
+    }
+}
+
 /* Values 32 b .. 32 b + 31 of all rows into a block of values: bytes four columns by sixteen rows,
  * then their bits in planes. */
 static void pack_block(const struct pack_format *format, const struct pack_unit *unit, uint32_t b,
@@ -151,14 +175,18 @@ static void pack_block(const struct pack_format *format, const struct pack_unit 
         if ((format->bits & width) == 0) continue;
         const __m128i mask = _mm_set1_epi8((char)((1u << width) - 1));
         const __m128i right = _mm_cvtsi32_si128((int)at);
-        for (uint32_t i = 0; i < 4 * width; i++, block += 16) { /* sixteen bytes of 64 */
-            __m128i plane = _mm_setzero_si128();
-            for (uint32_t left = 0; left < 8; left += width) {
-                __m128i some = _mm_srl_epi16(pack_load(bytes + 64 * left + 16 * i), right);
-                some = _mm_sll_epi16(_mm_and_si128(some, mask), _mm_cvtsi32_si128((int)left));
-                plane = _mm_or_si128(plane, some);
-            }
-            pack_store(block, plane);
+        for (uint32_t v = 0; v < width; v++, block += 64) {
+            __m128i plane[4];
+            for (int i = 0; i < 4; i++) plane[i] = _mm_setzero_si128();
+            for (uint32_t left = 0; left < 8; left += width)
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    __m128i some = pack_load(bytes + 64 * (v + left) + 16 * i);
+                    some = _mm_and_si128(_mm_srl_epi16(some, right), mask);
+                    some = _mm_sll_epi16(some, _mm_cvtsi32_si128((int)left));
+                    plane[i] = _mm_or_si128(plane[i], some);
+                }
+            for (int i = 0; i < 4; i++) pack_store(block + 16 * i, plane[i]);
         }
         at += width;
     }
@@ -188,18 +216,30 @@ static void pack_direct(const struct pack_format *format, const uint8_t *source,
                unit + format->values_offset + half * pack_block_bytes(format));
 }
 
+/* Byte s of row r goes to 16 s + r, for s below `count` of the 16 that each row's codes have. */
+static void pack_bytes(const uint8_t *row, uint32_t count, uint8_t *out) {
+    __m128i now[PACK_ROWS], next[PACK_ROWS];
+    for (uint32_t r = 0; r < PACK_ROWS; r++)
+        now[r] = pack_load(row + r * sizeof(struct quant_codes));
+    for (int step = 0; step < 4; step++) { /* each doubles how many rows stand side by side */
+        for (uint32_t r = 0; r < PACK_ROWS / 2; r++) {
+            next[2 * r] = _mm_unpacklo_epi8(now[r], now[r + PACK_ROWS / 2]);
+            next[2 * r + 1] = _mm_unpackhi_epi8(now[r], now[r + PACK_ROWS / 2]);
+        }
+        memcpy(now, next, sizeof now);
+    }
+    for (uint32_t s = 0; s < count; s++) pack_store(out + PACK_ROWS * s, now[s]);
+}
+
 static void pack_super(const struct pack_format *format, const struct pack_unit *from,
                        uint8_t *unit) {
-    uint32_t subs = 256u / format->sub;
+    const uint32_t subs = 256u / format->sub;
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
-        const struct quant_codes *codes = &from->row[r];
-        memcpy(unit + 2 * r, &codes->d, 2);
-        memcpy(unit + 32 + 2 * r, &codes->m, 2);
-        for (uint32_t s = 0; s < subs; s++) {
-            unit[SUPER_HEAD + PACK_ROWS * s + r] = (uint8_t)codes->scale[s];
-            if (format->has_min) unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] = codes->min[s];
-        }
+        memcpy(unit + 2 * r, &from->row[r].d, 2);
+        memcpy(unit + 32 + 2 * r, &from->row[r].m, 2);
     }
+    pack_bytes((const uint8_t *)from->row[0].scale, subs, unit + SUPER_HEAD);
+    if (format->has_min) pack_bytes(from->row[0].min, subs, unit + SUPER_HEAD + PACK_ROWS * subs);
     for (uint32_t b = 0; b < 8; b++)
         pack_block(format, from, b, unit + format->values_offset + b * pack_block_bytes(format));
 }
@@ -215,6 +255,7 @@ static void pack_quantised(const struct pack_format *format, enum quant_type typ
     memset(&unit, 0, sizeof unit); /* rows beyond the matrix stay so */
     const bool direct = count == PACK_ROWS && pack_is_direct(type);
     for (uint32_t i = 0; i < blocks; i++, source += block_bytes) {
+        pack_ask(source, row_bytes, (size_t)i * block_bytes, block_bytes);
         if (direct) {
             pack_direct(format, source, row_bytes, i % 2,
                         panel + (size_t)(i / 2) * format->unit_bytes);
@@ -246,14 +287,8 @@ void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out
         return;
     }
     memset(out, 0, matrix->panel_bytes);
-    /* Of these a word is one column, or a pair of them. */
-    uint32_t word_columns = matrix->kind == PACK_F32 ? 1 : matrix->kind == PACK_BF16 ? 2 : 0;
-    if (count == PACK_ROWS && word_columns > 0 && tensor->cols % (4 * word_columns) == 0) {
-        pack_words(source, row_bytes, tensor->cols / word_columns, out);
-        return;
-    }
-    if (count == PACK_ROWS && matrix->kind == PACK_F16 && tensor->cols % 8 == 0) {
-        pack_halves(source, row_bytes, tensor->cols, out);
+    if (count == PACK_ROWS && tensor->cols % 8 == 0) {
+        pack_floats(matrix->kind, source, row_bytes, tensor->cols, out);
         return;
     }
     for (uint32_t r = 0; r < count; r++)
@@ -288,6 +323,12 @@ static float pack_f16_at(const uint8_t *halves, uint32_t r) {
     return quant_f16_to_f32(bytes_u16(halves + 2 * r));
 }
 
+/* Of a block of bytes. */
+static float pack_value_at(const int8_t *values, uint32_t c, uint32_t r) {
+    const int8_t value = values[64 * (c / 4) + 4 * r + c % 4];
+    return (float)value;
+}
+
 /* 32 columns of row r, as F32, rounded as quant_info()->expand rounds them. */
 static void pack_expand_block(const struct pack_format *format, const uint8_t *unit, uint32_t block,
                               uint32_t r, float *out) {
@@ -297,7 +338,7 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
         float d = pack_f16_at(unit + 32 * block, r);
         float m = format->has_min ? pack_f16_at(unit + FLAT_HEAD + 32 * block, r) : 0;
         for (uint32_t c = 0; c < PACK_BLOCK; c++) {
-            float value = (float)n[64 * (c / 4) + 4 * r + c % 4];
+            float value = pack_value_at(n, c, r);
             out[c] = format->has_min ? value * d + m : value * d;
         }
         return;
@@ -307,7 +348,7 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
     for (uint32_t c = 0; c < PACK_BLOCK; c++) {
         uint32_t s = (PACK_BLOCK * block + c) / format->sub;
         float scale = d * (float)(int8_t)unit[SUPER_HEAD + PACK_ROWS * s + r];
-        float value = (float)n[64 * (c / 4) + 4 * r + c % 4];
+        float value = pack_value_at(n, c, r);
         float min = format->has_min ? m * (float)unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] : 0;
         out[c] = format->has_min ? scale * value - min : scale * value;
     }
