@@ -129,7 +129,7 @@ static void print_table(const struct bench *bench, const struct figures *m, doub
            engine->model.geo.quantisation, (double)info->weight_bytes / 1e6);
     printf("machine  %s, isa=%s\n", info->device, info->isa);
     const struct config *config = &bench->session.config;
-    printf("load     %.2f s, from the file to the first step\n",
+    printf("load     %.2f s, from the file to the first token's logits\n",
            (double)bench->session.load_ns * 1e-9);
     printf("rounds   %u, medians; ", bench->rounds);
     if (config->batch > 1 || config->depth > 0)
@@ -247,7 +247,8 @@ int bench_run(const struct config *config) {
     own = *config;
     if (own.slots < own.batch) own.slots = own.batch;
     if (!roofline_choose(&bench, &own, &fault) ||
-        !session_open(&bench.session, &own, false, &fault) || !choose(&bench, &fault))
+        !session_open(&bench.session, &own, false, &fault) ||
+        !session_first_step(&bench.session, &fault) || !choose(&bench, &fault))
         return session_fail(&fault);
     if (bench.session.engine.cuda && bench.roofline != NULL) {
         roofline_close(bench.roofline);

@@ -33,7 +33,7 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     s->config = *config;
     if (s->config.model == NULL)
         return fault_set(fault, FAULT_INVALID_REQUEST, "model= is missing: the GGUF file to load");
-    uint64_t start_ns = clock_ns();
+    s->open_ns = clock_ns();
     static struct gpu_driver gpu; /* one in the life of a process */
     s->engine.gpu = &gpu;
     if (strcmp(s->config.backend, "cuda") == 0 && s->config.kv_type == CONFIG_KV_F32) {
@@ -50,7 +50,6 @@ bool session_open(struct session *s, const struct config *config, bool every_row
     if (!engine_carve(&s->engine, &s->arena, fault)) return false;
     if (!load(s, fault)) return false;
     arena_seal(&s->arena);
-    s->load_ns = clock_ns() - start_ns;
 
     uint32_t ctx = s->engine.ctx;
     size_t n_pages = s->engine.slots * (size_t)(round_up(ctx, KV_PAGE_TOKENS) / KV_PAGE_TOKENS);
@@ -125,6 +124,14 @@ bool session_step(struct session *s, struct fault *fault) {
     do status = backend->ops->advance(backend, UINT64_MAX, fault);
     while (status == BACKEND_PENDING);
     return status == BACKEND_DONE;
+}
+
+bool session_first_step(struct session *s, struct fault *fault) {
+    s->batch.n_rows = 1;
+    s->batch.row[0] = (struct batch_row){.token = 0, .pages = s->pages, .wants = ROW_LOGITS};
+    bool fine = session_step(s, fault);
+    s->load_ns = clock_ns() - s->open_ns;
+    return fine;
 }
 
 static bool step(struct session *s, uint32_t n, bool last_only, struct fault *fault) {

@@ -24,8 +24,8 @@ struct session {
     uint32_t n_tokens; /* prompt, then what session_append added */
     uint32_t n_fed;    /* of them in the KV cache */
     uint64_t fed_ns;   /* what the steps of the last session_feed took */
-    uint64_t
-        load_ns; /* from the file to the end of the first forward pass, a driver's start included */
+    uint64_t open_ns;  /* when session_open was called */
+    uint64_t load_ns;  /* from then to the first token's logits; 0 before session_first_step */
 };
 
 /* Opens config->model until it can compute. A slow load says so on stderr. every_row: all rows of a
@@ -50,6 +50,9 @@ bool session_feed(struct session *session, bool last_only, session_row *row, voi
 
 /* Computes what stands in session->batch. */
 bool session_step(struct session *session, struct fault *fault);
+
+/* Computes one row, as the first request would; what the session fed before is lost. */
+bool session_first_step(struct session *session, struct fault *fault);
 
 void session_close(struct session *session);
 

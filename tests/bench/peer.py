@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures wick beside llama.cpp: the same file, threads, context and points, in turns.
 
-    tests/bench/peer.py [--rounds 3] [--threads N] [--isa NAME] [--json FILE] [--quick]
-                        [--points PATTERN] [MODEL ...]
+    tests/bench/peer.py [--rounds 3] [--threads N] [--isa NAME] [--weights HOW]
+                        [--json FILE] [--quick] [--points PATTERN] [MODEL ...]
 
 MODEL is a GGUF file, or SHAPE/TYPE, which wick-lab make-model then writes to build/bench: shapes 1B
 (dim 2048, ffn 5632, 22 layers, 32/4 heads) and 7B (Llama 2's). Without one: 1B in F16, BF16, Q8_0,
@@ -43,12 +43,6 @@ PROMPTS, DEPTHS, BATCHES = [32, 128, 512, 2048], [0, 2048, 4096], [1, 4, 8, 16]
 DECODED = 32
 
 
-class options:
-    """Set by main()."""
-
-    isa = "auto"
-
-
 def library(stem):
     names = [n for n in os.listdir(PACKAGE) if n.startswith(stem) and n.endswith(".so")]
     return names[0]
@@ -79,9 +73,10 @@ class Peak:
         return run([sys.executable, "-c", cls.CODE, *command], what)
 
 
-def wick(model, threads, prompt=None, decode=None):
-    words = [LAB, "bench", f"model={model}", f"threads={threads}", "repeat=1", "json=1", "log=error",
-             f"isa={options.isa}", f"prompt_tokens={prompt or 1}"]
+def wick(given, model, prompt=None, decode=None):
+    words = [LAB, "bench", f"model={model}", f"threads={given.threads}", "repeat=1", "json=1",
+             "log=error", f"isa={given.isa}", f"weights={given.weights}",
+             f"prompt_tokens={prompt or 1}"]
     ctx = prompt or 1
     if decode:
         count, depth, batch = decode
@@ -92,10 +87,10 @@ def wick(model, threads, prompt=None, decode=None):
     return Peak.run([*words, f"ctx={max(64, ctx + 1)}"], "wick-lab bench")
 
 
-def llama(model, threads, prompt=None, decode=None):
+def llama(given, model, prompt=None, decode=None):
     point = f"prompt={prompt}" if prompt else "decode={},{},{}".format(*decode)
     command = [os.path.join(BENCH, "peer"), PACKAGE, library("libggml."), library("libllama."),
-               model, str(threads), point]
+               model, str(given.threads), point]
     return Peak.run(command, "llama.cpp")
 
 
@@ -126,7 +121,7 @@ def measure(given, name, model):
             for who, how in order if turn % 2 == 0 else reversed(order):
                 print(f"{name}: {label}, {who}, round {turn + 1} of {given.rounds} ", end="\r",
                       file=sys.stderr, flush=True)
-                result = how(model, given.threads, prompt, decode)
+                result = how(given, model, prompt, decode)
                 seen[who].append(figure(result, decode))
                 loads[who].append(result["load_s"])
                 if prompt:  # the others hold a gigabyte to measure the bandwidth with
@@ -182,11 +177,12 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="write the figures to this file, too")
     parser.add_argument("--isa", default="auto", help="wick's instruction set")
+    parser.add_argument("--weights", default="packed", help="wick's: packed or mapped")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--points", default="", metavar="PATTERN")
     given = parser.parse_args()
-    options.isa = given.isa
-    print(f"{machine()}; {given.threads} threads, isa={given.isa}, medians of {given.rounds} rounds, "
+    print(f"{machine()}; {given.threads} threads, isa={given.isa}, "
+          f"weights={given.weights}, medians of {given.rounds} rounds, "
           f"load {os.getloadavg()[0]:.1f}")
     found = []
     for name in given.models:
