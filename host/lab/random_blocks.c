@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/panic.h"
+#include "gguf/quant_codes.h"
 
 /* How a format turns bits into values: value = d * scale * (q - centre), q uniform over 2^bits. For
  * the formats with an offset the centre is the middle, reached by m = offset_factor * d; the others

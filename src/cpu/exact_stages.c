@@ -32,7 +32,7 @@ static const double *weight_row(struct exact *x, uint32_t member, const struct m
     size_t row_bytes = (size_t)(w->bytes / w->rows);
     float *expanded = x->expanded + (size_t)member * x->widest;
     double *values = row_of(x->weight_row, member, x->widest);
-    quant_info((uint32_t)w->type)->expand(w->data + row * row_bytes, expanded, w->cols);
+    quant_expand(w->type, w->data + row * row_bytes, expanded, w->cols);
     for (uint32_t i = 0; i < w->cols; i++) values[i] = (double)expanded[i];
     return values;
 }

@@ -102,8 +102,8 @@ static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
     if (f->token_embd == NULL)
         pack_row_expand(&f->output, (uint32_t)r->token, x);
     else
-        quant_info(f->model->token_embd.type)
-            ->expand(f->token_embd + (size_t)r->token * f->token_embd_row_bytes, x, geo->dim);
+        quant_expand(f->model->token_embd.type,
+                     f->token_embd + (size_t)r->token * f->token_embd_row_bytes, x, geo->dim);
     step_angles(f, row);
 }
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
-#include "gguf/quant.h"
+#include "gguf/quant_codes.h"
 
 #define LANES_NAME "avx2"
 #define LANES_KERNELS cpu_kernels_avx2

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "cpu/vnni.h"
-#include "gguf/quant.h"
+#include "gguf/quant_codes.h"
 
 #define LANES_NAME "avx512"
 #define LANES_KERNELS cpu_kernels_avx512

@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
-#include "gguf/quant.h"
+#include "gguf/quant_codes.h"
 
 #define LANES_NAME "sse2"
 #define LANES_KERNELS cpu_kernels_sse2

@@ -261,7 +261,7 @@ static bool tensor_read(struct reader *r, struct gguf_tensor *tensor) {
     if (info == NULL)
         return gguf_refuse(r->fault, r->at - 12, "the tensor '%s' has the unknown type %u",
                            gguf_show(tensor->name).text, type);
-    if (info->expand == NULL)
+    if (info->block_bytes == 0)
         return gguf_refuse(r->fault, r->at - 12,
                            "the tensor '%s' has the type %s, which is not supported; quantise the "
                            "model again, for example to Q8_0 or Q4_K_M",

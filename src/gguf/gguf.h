@@ -64,7 +64,7 @@ struct gguf_tensor {
     struct gguf_string name;
     uint32_t n_dims;
     uint64_t dims[GGUF_DIMS_MAX]; /* innermost first; 1 beyond n_dims */
-    enum quant_type type;         /* a type that quant_info can expand */
+    enum quant_type type;         /* one that we can run */
     const uint8_t *data;          /* at data_offset; `bytes` bytes of it are inside the file */
     uint64_t bytes;
     uint64_t data_offset; /* absolute, in the file */

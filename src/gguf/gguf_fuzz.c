@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             const struct gguf_tensor *tensor = &gguf.tensor[i];
             const struct quant_info *info = quant_info(tensor->type);
             uint64_t n = tensor->bytes / info->block_bytes * info->block_values;
-            if (n <= EXPAND_MAX) info->expand(exact + tensor->data_offset, values, n);
+            if (n <= EXPAND_MAX) quant_expand(tensor->type, exact + tensor->data_offset, values, n);
         }
     free(exact);
     return 0;

@@ -1,8 +1,6 @@
-/* quant: the block formats of GGUF tensors, and what their bytes mean.
+/* quant: the types of GGUF tensors, and the F32 values that their bytes stand for.
  *
- * The numbers are ggml's type ids as found in files. `expand` is the definition of a format: the
- * F32 values a row stands for, rounded as the format's authors round them (docs/ARCHITECTURE.md).
- * Every fast path is judged against it. */
+ * The numbers are ggml's type ids as found in files. */
 #ifndef WICK_GGUF_QUANT_H
 #define WICK_GGUF_QUANT_H
 
@@ -30,16 +28,17 @@ enum quant_type {
 
 struct quant_info {
     const char *name;      /* "Q4_K"; as llama.cpp spells it */
-    uint16_t block_bytes;  /* 144; 0 without expand */
-    uint16_t block_values; /* 256; 0 without expand */
-    /* blocks -> n values; n is a multiple of block_values; blocks may lie at any address; out does
-     * not overlap. NULL: type known by name only, not supported. */
-    void (*expand)(const void *blocks, float *out, size_t n);
+    uint16_t block_bytes;  /* 144; 0: a type that we can name and not run */
+    uint16_t block_values; /* 256; 0 likewise */
 };
 
-/* NULL for an id that is not in our table. An entry without `expand` is a type we can name and not
- * run. */
+/* NULL for an id that is not in our table. */
 const struct quant_info *quant_info(uint32_t type);
+
+/* Blocks of a type that we can run -> n values, rounded as the format's authors round them
+ * (quant_codes.h). n is a multiple of block_values; blocks may lie at any address; out does not
+ * overlap. */
+void quant_expand(enum quant_type type, const void *blocks, float *out, size_t n);
 
 /* By name ("q8_0", any case); -1 if there is none that we can run. */
 int quant_by_name(const char *name);
@@ -48,8 +47,5 @@ int quant_by_name(const char *name);
  * other. */
 float quant_f16_to_f32(uint16_t half);
 uint16_t quant_f32_to_f16(float value);
-
-/* The 16 int8 values that the nibbles of IQ4_NL and IQ4_XS select. */
-extern const int8_t quant_iq4_values[16];
 
 #endif

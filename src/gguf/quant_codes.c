@@ -5,8 +5,26 @@
 
 #include "base/bytes.h"
 
-/* Formats as in ggml's block definitions; offsets are bytes of one block. Values are made in runs
- * of 32: lower bits from one place, and in some formats upper bits from another. */
+/* Blocks as ggml's definitions have them; a number is a length in bytes, a crumb two bits, d, m and
+ * dmin are F16:
+ *
+ *   Q4_0    | d 2 | nibbles 16 |                              IQ4_NL likewise
+ *   Q4_1    | d 2 | m 2 | nibbles 16 |
+ *   Q5_0    | d 2 | fifth bits 4 | nibbles 16 |
+ *   Q5_1    | d 2 | m 2 | fifth bits 4 | nibbles 16 |
+ *   Q8_0    | d 2 | int8 32 |
+ *   Q2_K    | scales, mins 16 | crumbs 64 | d 2 | dmin 2 |    16 sub-blocks of 16
+ *   Q3_K    | high bits 32 | crumbs 64 | scales 12 | d 2 |    16 sub-blocks of 16
+ *   Q4_K    | d 2 | dmin 2 | scales, mins 12 | nibbles 128 |  8 sub-blocks of 32
+ *   Q5_K    | d 2 | dmin 2 | scales, mins 12 | fifth bits 32 | nibbles 128 |
+ *   Q6_K    | nibbles 128 | crumbs 64 | scales 16 | d 2 |     16 sub-blocks of 16
+ *   IQ4_XS  | d 2 | scales, upper 2 | scales, lower 4 | nibbles 128 |  8 sub-blocks of 32
+ *
+ * Values are made in runs of 32: lower bits from one place, and in some formats upper bits from
+ * another. */
+
+const int8_t quant_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
 
 struct codes_run {
     __m128i first, last; /* 16 values each */
@@ -88,7 +106,9 @@ static void codes_read_q8_0(const uint8_t *block, struct quant_codes *codes) {
     memcpy(codes->value, block + 2, 32);
 }
 
-/* The 12 bytes of Q4_K and Q5_K that hold eight 6-bit scales and eight 6-bit mins. */
+/* Eight 6-bit scales and eight 6-bit mins in 12 bytes of Q4_K and Q5_K: of the first four the low 6
+ * bits of a byte each; of the others low nibbles in the last four bytes, upper bits on top of the
+ * first four's. */
 static void codes_read_k_scales(const uint8_t *packed, struct quant_codes *codes) {
     for (int i = 0; i < 4; i++) {
         codes->scale[i] = (int8_t)(packed[i] & 63);
@@ -192,4 +212,18 @@ static const struct quant_scheme schemes[QUANT_TYPES] = {
 
 const struct quant_scheme *quant_scheme(enum quant_type type) {
     return (unsigned)type < QUANT_TYPES && schemes[type].unit != 0 ? &schemes[type] : NULL;
+}
+
+void quant_codes_expand(const struct quant_scheme *scheme, const struct quant_codes *codes,
+                        float *out) {
+    const float d = quant_f16_to_f32(codes->d), m = quant_f16_to_f32(codes->m);
+    const bool has_min = scheme->has_min;
+    for (uint32_t i = 0; i < scheme->unit; i++) {
+        const int8_t raw = codes->value[i];
+        const float n = (float)(scheme->looked_up ? quant_iq4_values[raw] : raw - scheme->zero);
+        const uint32_t sub = i / scheme->sub;
+        out[i] = scheme->unit == 32
+                     ? quant_flat_value(n, d, m, has_min)
+                     : quant_super_value(n, d, codes->scale[sub], m, codes->min[sub], has_min);
+    }
 }

@@ -1,11 +1,11 @@
-/* quant_codes: a quantised block taken apart into its integers, as the fast kernels compute with
- * them.
+/* quant_codes: a quantised block taken apart into its integers, and what they mean.
  *
  * A unit is 32 values (flat formats) or 256 (super-blocks). With n = raw - zero of the format, or
- * quant_iq4_values[raw] where it looks values up, a value is
+ * quant_iq4_values[raw] where it looks values up, a value is, every product, sum and difference
+ * rounded to F32 as ggml's definitions do,
  *
- *   flat:   d * n            or  d * n + m (Q4_1, Q5_1)
- *   super:  (d * scale) * n  or  (d * scale) * n - (m * min)
+ *   flat:   n * d            or  n * d + m (Q4_1, Q5_1)
+ *   super:  (d * scale) * n  or  (d * scale) * n - m * min
  *
  * scale and min belong to sub-blocks of `sub` values. */
 #ifndef WICK_GGUF_QUANT_CODES_H
@@ -35,6 +35,24 @@ struct quant_scheme {
     /* One block of the file, of quant_info(type)->block_bytes, -> codes. */
     void (*read)(const uint8_t *block, struct quant_codes *codes);
 };
+
+/* -> `unit` values. */
+void quant_codes_expand(const struct quant_scheme *scheme, const struct quant_codes *codes,
+                        float *out);
+
+/* The same of one value of a flat unit, */
+static inline float quant_flat_value(float n, float d, float m, bool has_min) {
+    return has_min ? n * d + m : n * d;
+}
+/* and of a super-block. */
+static inline float quant_super_value(float n, float d, int8_t scale, float m, uint8_t min,
+                                      bool has_min) {
+    const float scaled = d * (float)scale * n;
+    return has_min ? scaled - m * (float)min : scaled;
+}
+
+/* The 16 int8 values that the nibbles of IQ4_NL and IQ4_XS select: closer near zero. */
+extern const int8_t quant_iq4_values[16];
 
 /* NULL for F32, F16, BF16 and types we cannot run. */
 const struct quant_scheme *quant_scheme(enum quant_type type);

@@ -163,7 +163,7 @@ static bool tensor_bind(struct model_tensor *out, const struct gguf *gguf, const
                          (unsigned long long)tensor->dims[1], (unsigned long long)tensor->dims[2],
                          (unsigned long long)tensor->dims[3], cols, rows);
     const struct quant_info *info = quant_info((uint32_t)tensor->type);
-    if (info == NULL || info->expand == NULL || (rows == 1 && tensor->type != QUANT_F32))
+    if (info == NULL || info->block_bytes == 0 || (rows == 1 && tensor->type != QUANT_F32))
         return fault_set(fault, FAULT_MODEL_LOAD_FAILED, "offset 0x%llx: tensor %s has type %s%s",
                          at, name, info == NULL ? "unknown" : info->name,
                          rows == 1 ? ", but norms, biases and frequencies must be F32"

@@ -329,28 +329,23 @@ static float pack_value_at(const int8_t *values, uint32_t c, uint32_t r) {
     return (float)value;
 }
 
-/* 32 columns of row r, as F32, rounded as quant_info()->expand rounds them. */
+/* 32 columns of row r, as F32, rounded as quant_expand rounds them. */
 static void pack_expand_block(const struct pack_format *format, const uint8_t *unit, uint32_t block,
                               uint32_t r, float *out) {
     int8_t n[16 * PACK_BLOCK];
     pack_block_widen(format, unit + format->values_offset + block * pack_block_bytes(format), n);
-    if (format->unit_columns == 64) {
-        float d = pack_f16_at(unit + 32 * block, r);
-        float m = format->has_min ? pack_f16_at(unit + FLAT_HEAD + 32 * block, r) : 0;
-        for (uint32_t c = 0; c < PACK_BLOCK; c++) {
-            float value = pack_value_at(n, c, r);
-            out[c] = format->has_min ? value * d + m : value * d;
-        }
-        return;
-    }
-    uint32_t subs = 256u / format->sub;
-    float d = pack_f16_at(unit, r), m = pack_f16_at(unit + 32, r);
+    const bool flat = format->unit_columns == 64;
+    const uint8_t *head = flat ? unit + 32 * block : unit; /* d; m is the next one's */
+    const float d = pack_f16_at(head, r);
+    const float m = format->has_min ? pack_f16_at(head + (flat ? FLAT_HEAD : 32), r) : 0;
+    const uint32_t subs = 256u / format->sub;
     for (uint32_t c = 0; c < PACK_BLOCK; c++) {
-        uint32_t s = (PACK_BLOCK * block + c) / format->sub;
-        float scale = d * (float)(int8_t)unit[SUPER_HEAD + PACK_ROWS * s + r];
-        float value = pack_value_at(n, c, r);
-        float min = format->has_min ? m * (float)unit[SUPER_HEAD + PACK_ROWS * (subs + s) + r] : 0;
-        out[c] = format->has_min ? scale * value - min : scale * value;
+        const float value = pack_value_at(n, c, r);
+        const uint8_t *scale = unit + SUPER_HEAD + r; /* of a super unit */
+        scale += PACK_ROWS * ((PACK_BLOCK * block + c) / format->sub);
+        out[c] = flat ? quant_flat_value(value, d, m, format->has_min)
+                      : quant_super_value(value, d, (int8_t)*scale, m, scale[PACK_ROWS * subs],
+                                          format->has_min);
     }
 }
 

@@ -25,7 +25,7 @@
  *
  * 64 bytes of values are 16 rows x 4 columns: what VPDPBUSD takes with a broadcast activation, and
  * eight of them are one AMX B tile. Packing loses nothing: pack_row_expand gives back what
- * quant_info()->expand does. */
+ * quant_expand does. */
 #ifndef WICK_MODEL_PACK_H
 #define WICK_MODEL_PACK_H
 

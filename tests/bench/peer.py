@@ -2,7 +2,7 @@
 """Measures wick beside llama.cpp: the same file, threads, context and points, in turns.
 
     tests/bench/peer.py [--rounds 3] [--threads N] [--isa NAME] [--weights HOW]
-                        [--json FILE] [--quick] [--points PATTERN] [MODEL ...]
+                        [--variant NAME] [--json FILE] [--quick] [--points PATTERN] [MODEL ...]
 
 MODEL is a GGUF file, or SHAPE/TYPE, which wick-lab make-model then writes to build/bench: shapes 1B
 (dim 2048, ffn 5632, 22 layers, 32/4 heads) and 7B (Llama 2's). Without one: 1B in F16, BF16, Q8_0,
@@ -41,6 +41,22 @@ DEFAULT = [f"1B/{t}" for t in ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "F16", "BF16")] +
     ["7B/Q4_0", "7B/Q4_K_M", DEMO]
 PROMPTS, DEPTHS, BATCHES = [32, 128, 512, 2048], [0, 2048, 4096], [1, 4, 8, 16]
 DECODED = 32
+
+
+def libraries(variant):
+    """Their folder; with a variant one that has llama.cpp's kernels for that processor alone."""
+    if not variant:
+        return PACKAGE
+    folder = os.path.join(BENCH, f"peer-{variant}")
+    os.makedirs(folder, exist_ok=True)
+    for name in os.listdir(PACKAGE):
+        kernels = re.fullmatch(r"libggml-cpu-(.*)\.so", name)
+        link = os.path.join(folder, name)
+        if (not kernels or kernels[1] == variant) and not os.path.lexists(link):
+            os.symlink(os.path.join(PACKAGE, name), link)
+    if not os.path.exists(os.path.join(folder, f"libggml-cpu-{variant}.so")):
+        sys.exit(f"peer.py: llama.cpp has no libggml-cpu-{variant}.so in {PACKAGE}")
+    return folder
 
 
 def library(stem):
@@ -89,8 +105,8 @@ def wick(given, model, prompt=None, decode=None):
 
 def llama(given, model, prompt=None, decode=None):
     point = f"prompt={prompt}" if prompt else "decode={},{},{}".format(*decode)
-    command = [os.path.join(BENCH, "peer"), PACKAGE, library("libggml."), library("libllama."),
-               model, str(given.threads), point]
+    command = [os.path.join(BENCH, "peer"), libraries(given.variant), library("libggml."),
+               library("libllama."), model, str(given.threads), point]
     return Peak.run(command, "llama.cpp")
 
 
@@ -178,11 +194,14 @@ def main():
     parser.add_argument("--json", help="write the figures to this file, too")
     parser.add_argument("--isa", default="auto", help="wick's instruction set")
     parser.add_argument("--weights", default="packed", help="wick's: packed or mapped")
+    parser.add_argument("--variant", metavar="NAME",
+                        help="llama.cpp's kernels, such as haswell for AVX2; else its choice")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--points", default="", metavar="PATTERN")
     given = parser.parse_args()
     print(f"{machine()}; {given.threads} threads, isa={given.isa}, "
-          f"weights={given.weights}, medians of {given.rounds} rounds, "
+          f"weights={given.weights}, llama.cpp for {given.variant or 'this processor'}, "
+          f"medians of {given.rounds} rounds, "
           f"load {os.getloadavg()[0]:.1f}")
     found = []
     for name in given.models:

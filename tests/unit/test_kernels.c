@@ -64,7 +64,7 @@ static struct made matrix_make(enum quant_type type, uint32_t rows, uint32_t col
     made.tensor.data = data;
     made.tensor.bytes = rows * row_bytes;
     made.expanded = take((size_t)rows * cols * sizeof(float));
-    info->expand(data, made.expanded, (size_t)rows * cols);
+    quant_expand(type, data, made.expanded, (size_t)rows * cols);
     made.matrix = pack_describe(&made.tensor);
     uint8_t *panels = take(pack_matrix_bytes(&made.matrix) + 4096); /* prefetch may look beyond */
     for (uint32_t p = 0; p < made.matrix.n_panels; p++)
