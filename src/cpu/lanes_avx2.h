@@ -15,6 +15,8 @@
 enum {
     LANES_TOKENS = 2,
     LANES_DIRECT = 1,
+    LANES_U8 = 0,
+    LANES_PAIRS = 1,
     LANES_PANELS = 1,
     LANES_ROWS = 2,
     LANES_WIDEN = 1,
@@ -188,11 +190,25 @@ static inline struct lw lw_four(const int8_t *x) {
     return (struct lw){four, four};
 }
 static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
-    return (struct li){li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x.a, w.a)),
-                       li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x.b, w.b))};
+    acc.a = li_dot_half(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(x.a, w.a));
+    acc.b = li_dot_half(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(x.b, w.b));
+    __asm__("" : "+x"(acc.a), "+x"(acc.b)); /* in this order: no more products than registers */
+    return acc;
 }
 static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
     return (struct li){li_dot_half(acc.a, w.a, x.a), li_dot_half(acc.b, w.b, x.b)};
+}
+/* Pairs of the products of a group in int16. */
+static inline struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
+    pairs.a = _mm256_add_epi16(pairs.a, _mm256_maddubs_epi16(w.a, x.a));
+    pairs.b = _mm256_add_epi16(pairs.b, _mm256_maddubs_epi16(w.b, x.b));
+    __asm__("" : "+x"(pairs.a), "+x"(pairs.b)); /* in this order: no more products than registers */
+    return pairs;
+}
+static inline struct li li_of_pairs(struct li acc, struct li pairs) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return (struct li){_mm256_add_epi32(acc.a, _mm256_madd_epi16(pairs.a, ones)),
+                       _mm256_add_epi32(acc.b, _mm256_madd_epi16(pairs.b, ones))};
 }
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return li_dots_s8(acc, w, lw_four(x));

@@ -17,6 +17,8 @@
 enum {
     LANES_TOKENS = 8,
     LANES_DIRECT = 2,
+    LANES_U8 = 1,
+    LANES_PAIRS = 0,
     LANES_PANELS = 2,
     LANES_ROWS = 6,
     LANES_WIDEN = 8,
@@ -162,6 +164,13 @@ static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
 }
 static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
     return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
+}
+static inline struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
+    return li_dots_u7(pairs, w, x);
+}
+static inline struct li li_of_pairs(struct li acc, struct li pairs) {
+    (void)acc;
+    return pairs;
 }
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};

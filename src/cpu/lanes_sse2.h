@@ -44,6 +44,8 @@
 enum {
     LANES_TOKENS = 1,  /* rows that a product of floats keeps in registers */
     LANES_DIRECT = 0,  /* rows up to which integers are multiplied as they lie in a panel */
+    LANES_U8 = 1,
+    LANES_PAIRS = 0,
     LANES_PANELS = 1,  /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,    /* ... so many rows in registers */
     LANES_WIDEN = 1,   /* groups of values at once where they are made bytes */
@@ -278,6 +280,13 @@ LANE struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
         acc.v[i] = li_dot_quarter(acc.v[i], _mm_unpacklo_epi8(w.v[i], zero),
                                   _mm_unpackhi_epi8(w.v[i], zero), x.v[i]);
     return acc;
+}
+LANE struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
+    return li_dots_u7(pairs, w, x);
+}
+LANE struct li li_of_pairs(struct li acc, struct li pairs) {
+    (void)acc;
+    return pairs;
 }
 LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return li_dots_s8(acc, w, lw_four(x));

@@ -33,11 +33,11 @@ PLANES void planes_widen(int bits, bool looked_up, int zero, const uint8_t *bloc
 #pragma GCC unroll LANES_WIDEN
     for (int g = 0; g < 8; g++) {
         struct lw w = group_load(bits, block, g);
-        lw_store(out + 64 * g, looked_up ? lw_look_up(w) : lw_sub(w, zero));
+        lw_store(out + 64 * g, lw_sub(looked_up ? lw_look_up(w) : w, zero));
     }
 }
 
-/* A block of values of fewer than 8 bits, a byte each: less `zero`, or looked up. (8, 16, 4). */
+/* A block of values of fewer than 8 bits, a byte each, raw or looked up, less `zero`. (8, 16, 4). */
 PLANES void block_widen(const struct pack_format *format, int zero, const uint8_t *block,
                         uint8_t *out) {
     switch (format->bits) {
