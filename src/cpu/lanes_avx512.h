@@ -169,8 +169,7 @@ static inline struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
     return li_dots_u7(pairs, w, x);
 }
 static inline struct li li_of_pairs(struct li acc, struct li pairs) {
-    (void)acc;
-    return pairs;
+    return (struct li){_mm512_add_epi32(acc.v, pairs.v)};
 }
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};

@@ -23,7 +23,10 @@
  *   li_dot_s8(sum, w, x)        adds four columns of int8 weights with the four int8 at x
  *   li_dot_u7(sum, w, x)        the same for weights 0 .. 127 as they are
  *   lw_four(x)                  the four int8 at x, for ...
- *   li_dots_s8, li_dots_u7      ... the same from a register: for several w */
+ *   li_dots_s8, li_dots_u7      ... the same from a register: for several w
+ *   li_pairs_u7(pairs, w, x)    pairs, from zero on, and the products of raw values, added up in
+ *                               what is cheapest: int16 of AVX2 hold those of pairs_chain() groups
+ *   li_of_pairs(sum, pairs)     sum + what pairs hold */
 #ifndef WICK_CPU_LANES_SSE2_H
 #define WICK_CPU_LANES_SSE2_H
 
@@ -44,8 +47,8 @@
 enum {
     LANES_TOKENS = 1,  /* rows that a product of floats keeps in registers */
     LANES_DIRECT = 0,  /* rows up to which integers are multiplied as they lie in a panel */
-    LANES_U8 = 1,
-    LANES_PAIRS = 0,
+    LANES_U8 = 1,      /* whether li_dots_u7 takes weights up to 255 */
+    LANES_PAIRS = 0,   /* whether li_pairs_u7 is better than sums */
     LANES_PANELS = 1,  /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,    /* ... so many rows in registers */
     LANES_WIDEN = 1,   /* groups of values at once where they are made bytes */
@@ -285,8 +288,8 @@ LANE struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
     return li_dots_u7(pairs, w, x);
 }
 LANE struct li li_of_pairs(struct li acc, struct li pairs) {
-    (void)acc;
-    return pairs;
+    for (int i = 0; i < 4; i++) acc.v[i] = _mm_add_epi32(acc.v[i], pairs.v[i]);
+    return acc;
 }
 LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return li_dots_s8(acc, w, lw_four(x));

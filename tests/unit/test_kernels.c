@@ -7,6 +7,7 @@
 #include "block_rig.h"
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
+#include "gguf/quant_codes.h"
 
 /* Every instruction set that this machine has. */
 static size_t kernels_here(const struct cpu_kernels *out[4]) {
@@ -195,24 +196,53 @@ Test(kernels, matmul_of_floats_takes_any_width) {
         }
 }
 
-Test(kernels, integer_sums_are_exact_at_the_extremes) {
+/* d = 1, the scales of a super-block 1, no mins, and all values of `byte`. */
+static void panel_set(const struct made *made, uint8_t byte) {
+    const struct pack_format *format = pack_format(made->matrix.kind);
+    uint8_t *unit = (uint8_t *)(uintptr_t)made->matrix.panels;
+    const bool flat = format->unit_columns == 64;
+    for (size_t at = 0; at < made->matrix.panel_bytes; at += format->unit_bytes) {
+        memset(unit + at, 0, format->unit_bytes);
+        for (int r = 0; r < (flat ? 32 : 16); r++)
+            memcpy(unit + at + 2 * r, (uint16_t[]){0x3C00}, 2);
+        if (!flat) memset(unit + at + 64, 1, 16 * 256u / format->sub);
+        memset(unit + at + format->values_offset, byte, format->unit_bytes - format->values_offset);
+    }
+}
+
+static void check_extremes(const struct cpu_kernels *k, struct made *made, float activation) {
+    enum { ROWS = 9, COLS = 256 }; /* rows: one alone, and as many as any kernel takes at a time */
+    uint64_t state = 3;
+    struct activations x = activations_make(16, COLS, false, &state);
+    for (size_t i = 0; i < (size_t)ROWS * COLS; i++) x.f[i] = activation;
+    prepare(k, made, &x, ROWS);
+    float row[COLS], out[16 * 16]; /* memory for whole tiles */
+    pack_row_expand(&made->matrix, 0, row);
+    double wanted = 0;
+    for (int c = 0; c < COLS; c++) wanted += (double)row[c] * activation;
+    for (uint32_t rows = 1; rows <= ROWS; rows += ROWS - 1) {
+        k->matmul(&made->matrix, 0, 1, &x, rows, out, 16);
+        for (uint32_t i = 0; i < 16 * rows; i++)
+            cr_assert_float_eq(out[i], wanted, 1e-2 * fabs(wanted) + 1e-3,
+                               "%s %s: %u rows give %g, not %g", k->name,
+                               quant_info(made->tensor.type)->name, rows, out[i], wanted);
+    }
+}
+
+Test(kernels, sums_are_right_at_the_extremes_of_every_type) {
+    static const uint8_t bytes[] = {0x00, 0x7F, 0x80, 0xFF};
     const struct cpu_kernels *k[4];
     size_t n = kernels_here(k);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t state = 3;
-        struct made made = matrix_make(QUANT_Q8_0, 16, 32, &state);
-        uint8_t *unit = (uint8_t *)(uintptr_t)made.matrix.panels;
-        for (int r = 0; r < 16; r++) memcpy(unit + 2 * r, (uint16_t[]){0x3C00}, 2); /* d = 1 */
-        for (int sign = 0; sign < 2; sign++) {
-            memset(unit + 64, 0x80, 512); /* -128 everywhere */
-            struct activations x = activations_make(1, 32, false, &state);
-            for (int c = 0; c < 32; c++) x.f[c] = sign ? -127 : 127;
-            prepare(k[i], &made, &x, 1);
-            float out[2 * 16]; /* memory for another row */
-            k[i]->matmul(&made.matrix, 0, 1, &x, 1, out, 16);
-            for (int r = 0; r < 16; r++)
-                cr_assert_float_eq(out[r], (sign ? 1.0f : -1.0f) * 128 * 127 * 32, 0.1);
-        }
+    uint64_t state = 3;
+    for (size_t t = 0; t < block_rig_n_types; t++) {
+        if (quant_scheme(block_rig_types[t]) == NULL) continue;
+        struct made made = matrix_make(block_rig_types[t], 16, 256, &state);
+        for (size_t i = 0; i < n; i++)
+            for (size_t b = 0; b < sizeof bytes; b++) {
+                panel_set(&made, bytes[b]);
+                check_extremes(k[i], &made, 127);
+                check_extremes(k[i], &made, -127);
+            }
     }
 }
 
