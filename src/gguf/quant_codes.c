@@ -110,12 +110,12 @@ static void codes_read_q8_0(const uint8_t *block, struct quant_codes *codes) {
  * bits of a byte each; of the others low nibbles in the last four bytes, upper bits on top of the
  * first four's. */
 static void codes_read_k_scales(const uint8_t *packed, struct quant_codes *codes) {
-    for (int i = 0; i < 4; i++) {
-        codes->scale[i] = (int8_t)(packed[i] & 63);
-        codes->min[i] = packed[i + 4] & 63;
-        codes->scale[i + 4] = (int8_t)((packed[i + 8] & 15) | (packed[i] >> 6) << 4);
-        codes->min[i + 4] = (uint8_t)(packed[i + 8] >> 4 | (packed[i + 4] >> 6) << 4);
-    }
+    const uint32_t six = 0x3F3F3F3F, four = 0x0F0F0F0F, two = 0x03030303; /* bits of four bytes */
+    const uint32_t a = bytes_u32(packed), b = bytes_u32(packed + 4), c = bytes_u32(packed + 8);
+    const uint32_t scales[2] = {a & six, (c & four) | (a >> 6 & two) << 4};
+    const uint32_t mins[2] = {b & six, (c >> 4 & four) | (b >> 6 & two) << 4};
+    memcpy(codes->scale, scales, sizeof scales);
+    memcpy(codes->min, mins, sizeof mins);
 }
 
 /* The nibbles of a run of Q4_K and Q5_K: two runs share 32 bytes. */
@@ -163,11 +163,13 @@ static void codes_read_q3_k(const uint8_t *block, struct quant_codes *codes) {
     for (int run = 0; run < 8; run++)
         codes_put(codes->value + 32 * run,
                   codes_join(codes_take_k_pairs(block + 32, run), 2, codes_take(mask, run, 1)));
-    for (int i = 0; i < 16; i++) {
-        int four = i < 8 ? packed[i] & 15 : packed[i - 8] >> 4;
-        int two = packed[8 + i % 4] >> (2 * (i / 4)) & 3;
-        codes->scale[i] = (int8_t)((four | two << 4) - 32);
-    }
+    const __m128i eight = _mm_loadl_epi64((const __m128i *)packed); /* of scales: lower bits */
+    const uint32_t two = bytes_u32(packed + 8); /* upper bits: four scales share four bytes */
+    __m128i scales = _mm_setr_epi32((int)(two << 4), (int)(two << 2), (int)two, (int)(two >> 2));
+    scales = _mm_and_si128(scales, _mm_set1_epi8(0x30));
+    scales =
+        _mm_or_si128(scales, _mm_unpacklo_epi64(codes_bits(eight, 0, 4), codes_bits(eight, 4, 4)));
+    _mm_storeu_si128((__m128i *)codes->scale, _mm_sub_epi8(scales, _mm_set1_epi8(32)));
     codes->d = bytes_u16(block + 108);
     codes->m = 0;
 }
