@@ -188,7 +188,7 @@ static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
     cpu_kernels_amx;
 
-/* A block of values of fewer than 8 bits, a byte each: less `zero`, or looked up. (8, 16, 4). */
+/* A block of values of fewer than 8 bits, a byte each: raw or looked up, less zero. (8, 16, 4). */
 void block_widen_avx512(const struct pack_format *format, int zero, const uint8_t *block,
                         uint8_t *out);
 

@@ -37,7 +37,7 @@ PLANES void planes_widen(int bits, bool looked_up, int zero, const uint8_t *bloc
     }
 }
 
-/* A block of values of fewer than 8 bits, a byte each, raw or looked up, less `zero`. (8, 16, 4). */
+/* A block of values of fewer than 8 bits, a byte each: raw or looked up, less zero. (8, 16, 4). */
 PLANES void block_widen(const struct pack_format *format, int zero, const uint8_t *block,
                         uint8_t *out) {
     switch (format->bits) {
