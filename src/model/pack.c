@@ -73,9 +73,9 @@ size_t pack_float_element(enum pack_kind kind, uint32_t k, uint32_t r) {
     return (size_t)k * PACK_ROWS + r;
 }
 
-/* Asks for what is read soon: `bytes` of each row of a panel, a little further than byte `at`, or at
- * the start of the next panel's rows. `from` is where `at` of the first row lies. Where there is no
- * next panel nothing comes, and nothing fails. */
+/* Asks for what is read soon: `bytes` of each row of a panel, a little further than byte `at`, or
+ * at the start of the next panel's rows. `from` is where `at` of the first row lies. Where there is
+ * no next panel nothing comes, and nothing fails. */
 static void pack_ask(const uint8_t *from, size_t row_bytes, size_t at, uint32_t bytes) {
     enum { AHEAD = 256 };
     from += AHEAD + (at + AHEAD < row_bytes ? 0 : (PACK_ROWS - 1) * row_bytes);

@@ -4,9 +4,9 @@
     tests/gpu/bench.py [--seconds N] [--dir DIR] [--json FILE] [--tiny] [SHAPE | TYPE | SHAPE/TYPE ...]
 
 Shapes 1B, 7B and 8B (TinyLlama's, Llama 2's, Llama 3's) with random weights, in F16, Q8_0, Q4_0 and
-Q4_K: time from the file to the first token's logits, prompt and decode tokens a second with 512 and 8192
-tokens in the context, 1, 4, 8 and 32 sequences at once. Models are made in DIR as they are needed
-(16 GB at most) and removed. What there was no time for after --seconds (540) stays 'pending'.
+Q4_K: time from the file to the first token's logits, prompt and decode tokens a second with 512 and
+8192 tokens in the context, 1, 4, 8 and 32 sequences at once. Models are made in DIR as they are
+needed (16 GB at most) and removed. What there was no time for after --seconds (540) stays 'pending'.
 --tiny: small shapes, to try this script with a stand-in. WICK_LIBCUDA=FILE takes another
 libcuda.so.1. Without a GPU: one line, and exit status 0."""
 
