@@ -45,6 +45,7 @@
 #define LANE static inline __attribute__((always_inline))
 
 /* The four registers: left to itself GCC takes them through memory, for half of the speed. */
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a name, declared here */
 #define EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 
 enum {
