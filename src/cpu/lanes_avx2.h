@@ -15,7 +15,6 @@
 enum {
     LANES_TOKENS = 2,
     LANES_DIRECT = 1,
-    LANES_U8 = 0,
     LANES_PAIRS = 1,
     LANES_PANELS = 1,
     LANES_ROWS = 2,
@@ -195,11 +194,7 @@ static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
     __asm__("" : "+x"(acc.a), "+x"(acc.b)); /* in this order: no more products than registers */
     return acc;
 }
-static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
-    return (struct li){li_dot_half(acc.a, w.a, x.a), li_dot_half(acc.b, w.b, x.b)};
-}
-/* Pairs of the products of a group in int16. */
-static inline struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
+static inline struct li li_dots_u8(struct li pairs, struct lw w, struct lw x) {
     pairs.a = _mm256_add_epi16(pairs.a, _mm256_maddubs_epi16(w.a, x.a));
     pairs.b = _mm256_add_epi16(pairs.b, _mm256_maddubs_epi16(w.b, x.b));
     __asm__("" : "+x"(pairs.a), "+x"(pairs.b)); /* in this order: no more products than registers */
@@ -213,8 +208,8 @@ static inline struct li li_of_pairs(struct li acc, struct li pairs) {
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return li_dots_s8(acc, w, lw_four(x));
 }
-static inline struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
-    return li_dots_u7(acc, w, lw_four(x));
+static inline struct li li_dot_u8(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_u8(acc, w, lw_four(x));
 }
 
 #endif

@@ -17,7 +17,6 @@
 enum {
     LANES_TOKENS = 8,
     LANES_DIRECT = 2,
-    LANES_U8 = 1,
     LANES_PAIRS = 0,
     LANES_PANELS = 2,
     LANES_ROWS = 6,
@@ -162,11 +161,8 @@ static inline struct lw lw_four(const int8_t *x) {
 static inline struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
     return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
 }
-static inline struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
+static inline struct li li_dots_u8(struct li acc, struct lw w, struct lw x) {
     return (struct li){_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
-}
-static inline struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
-    return li_dots_u7(pairs, w, x);
 }
 static inline struct li li_of_pairs(struct li acc, struct li pairs) {
     return (struct li){_mm512_add_epi32(acc.v, pairs.v)};
@@ -174,7 +170,7 @@ static inline struct li li_of_pairs(struct li acc, struct li pairs) {
 static inline struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};
 }
-static inline struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
+static inline struct li li_dot_u8(struct li acc, struct lw w, const int8_t *x) {
     return (struct li){vnni_add(acc.v, w.v, x)};
 }
 

@@ -21,11 +21,11 @@
  *   lw_of_s8(w)                 int8 weights for li_dot_s8
  *   li_start_s8(sum of x)       what the sum of a block starts at then
  *   li_dot_s8(sum, w, x)        adds four columns of int8 weights with the four int8 at x
- *   li_dot_u7(sum, w, x)        the same for weights 0 .. 127 as they are
+ *   li_dot_u8(sum, w, x)        the same for weights 0 .. 255 as they are; with LANES_PAIRS for raw
+ *                               ones, and sums, from zero on, are pairs of int16, which hold those
+ *                               of pairs_chain() groups
  *   lw_four(x)                  the four int8 at x, for ...
- *   li_dots_s8, li_dots_u7      ... the same from a register: for several w
- *   li_pairs_u7(pairs, w, x)    pairs, from zero on, and the products of raw values, added up in
- *                               what is cheapest: int16 of AVX2 hold those of pairs_chain() groups
+ *   li_dots_s8, li_dots_u8      ... the same from a register: for several w
  *   li_of_pairs(sum, pairs)     sum + what pairs hold */
 #ifndef WICK_CPU_LANES_SSE2_H
 #define WICK_CPU_LANES_SSE2_H
@@ -51,8 +51,7 @@
 enum {
     LANES_TOKENS = 1,  /* rows that a product of floats keeps in registers */
     LANES_DIRECT = 0,  /* rows up to which integers are multiplied as they lie in a panel */
-    LANES_U8 = 1,      /* whether li_dots_u7 takes weights up to 255 */
-    LANES_PAIRS = 0,   /* whether li_pairs_u7 is better than sums */
+    LANES_PAIRS = 0,   /* whether li_dot_u8 adds in pairs: where that is cheaper */
     LANES_PANELS = 1,  /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,    /* ... so many rows in registers */
     LANES_WIDEN = 1,   /* groups of values at once where they are made bytes */
@@ -280,15 +279,12 @@ LANE struct li li_dots_s8(struct li acc, struct lw w, struct lw x) {
     }
     return acc;
 }
-LANE struct li li_dots_u7(struct li acc, struct lw w, struct lw x) {
+LANE struct li li_dots_u8(struct li acc, struct lw w, struct lw x) {
     const __m128i zero = _mm_setzero_si128();
     EACH(i)
         acc.v[i] = li_dot_quarter(acc.v[i], _mm_unpacklo_epi8(w.v[i], zero),
                                   _mm_unpackhi_epi8(w.v[i], zero), x.v[i]);
     return acc;
-}
-LANE struct li li_pairs_u7(struct li pairs, struct lw w, struct lw x) {
-    return li_dots_u7(pairs, w, x);
 }
 LANE struct li li_of_pairs(struct li acc, struct li pairs) {
     EACH(i) acc.v[i] = _mm_add_epi32(acc.v[i], pairs.v[i]);
@@ -297,8 +293,8 @@ LANE struct li li_of_pairs(struct li acc, struct li pairs) {
 LANE struct li li_dot_s8(struct li acc, struct lw w, const int8_t *x) {
     return li_dots_s8(acc, w, lw_four(x));
 }
-LANE struct li li_dot_u7(struct li acc, struct lw w, const int8_t *x) {
-    return li_dots_u7(acc, w, lw_four(x));
+LANE struct li li_dot_u8(struct li acc, struct lw w, const int8_t *x) {
+    return li_dots_u8(acc, w, lw_four(x));
 }
 
 #endif
