@@ -105,7 +105,7 @@ static void pack_store(uint8_t *to, __m128i words) {
 }
 
 /* Word g of row r goes to word 16 g + r: four columns of sixteen rows side by side. `words` is a
- * multiple of 4, or the last ones go one by one. */
+ * multiple of 4. */
 static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_t *out) {
     const size_t row_of_words = sizeof(uint32_t) * PACK_ROWS;
     for (; words >= 4; words -= 4, row += 16, out += 4 * row_of_words)
@@ -121,9 +121,6 @@ static void pack_words(const uint8_t *row, size_t stride, uint32_t words, uint8_
             pack_store(to + 2 * row_of_words, _mm_unpacklo_epi64(ab, cd));
             pack_store(to + 3 * row_of_words, _mm_unpackhi_epi64(ab, cd));
         }
-    for (; words > 0; words--, row += sizeof(uint32_t), out += row_of_words)
-        for (uint32_t r = 0; r < PACK_ROWS; r++)
-            memcpy(out + sizeof(uint32_t) * r, row + r * stride, sizeof(uint32_t));
 }
 
 /* The same for halves of words, one column each: 8 x 8 of them at a time. `columns` is a multiple
@@ -287,11 +284,13 @@ void pack_panel(const struct packed_matrix *matrix, uint32_t panel, uint8_t *out
         pack_quantised(format, tensor->type, source, row_bytes, count, tensor->cols, out);
         return;
     }
-    memset(out, 0, matrix->panel_bytes);
     if (count == PACK_ROWS && tensor->cols % 8 == 0) {
+        const size_t bytes = PACK_ROWS * row_bytes; /* rest: columns up to a whole block */
         pack_floats(matrix->kind, source, row_bytes, tensor->cols, out);
+        memset(out + bytes, 0, matrix->panel_bytes - bytes);
         return;
     }
+    memset(out, 0, matrix->panel_bytes);
     for (uint32_t r = 0; r < count; r++)
         pack_float_row(matrix->kind, source + r * row_bytes, tensor->cols, r, out);
 }
@@ -336,7 +335,7 @@ static void pack_expand_block(const struct pack_format *format, const uint8_t *u
     int8_t n[16 * PACK_BLOCK];
     pack_block_widen(format, unit + format->values_offset + block * pack_block_bytes(format), n);
     const bool flat = format->unit_columns == 64;
-    const uint8_t *head = flat ? unit + 32 * block : unit; /* d; m is the next one's */
+    const uint8_t *head = flat ? unit + 32 * block : unit; /* 16 of d; of m further on */
     const float d = pack_f16_at(head, r);
     const float m = format->has_min ? pack_f16_at(head + (flat ? FLAT_HEAD : 32), r) : 0;
     const uint32_t subs = 256u / format->sub;
