@@ -94,7 +94,7 @@ enum {
      * scratch, and more of them for each element of a head. */
     ATTEND_QUERIES = 8,
     ATTEND_SCRATCH = ATTEND_QUERIES * ATTEND_CHUNK,
-    ATTEND_SCRATCH_DIM = ATTEND_QUERIES,
+    ATTEND_SCRATCH_DIM = ATTEND_QUERIES + ATTEND_CHUNK / 32,
     /* On tiles: 32 queries' scores and weights; values, queries and sums. */
     ATTEND_TILE_QUERIES = 128,
     ATTEND_TILE_SCRATCH = 32 * (ATTEND_CHUNK + 16) + 32 * ATTEND_CHUNK / 2,

@@ -20,6 +20,7 @@ enum {
     LANES_ROWS = 2,
     LANES_WIDEN = 1,
     LANES_UNROLL = 8,
+    LANES_PAGES = 1,
     LANES_QUERIES = 4,
     LANES_VALUES = 1
 };

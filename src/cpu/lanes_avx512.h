@@ -22,6 +22,7 @@ enum {
     LANES_ROWS = 6,
     LANES_WIDEN = 8,
     LANES_UNROLL = 8,
+    LANES_PAGES = 2,
     LANES_QUERIES = 8,
     LANES_VALUES = 2
 };

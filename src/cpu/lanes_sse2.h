@@ -49,14 +49,15 @@
 #define EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 
 enum {
-    LANES_TOKENS = 1,  /* rows that a product of floats keeps in registers */
-    LANES_DIRECT = 0,  /* rows up to which integers are multiplied as they lie in a panel */
-    LANES_PAIRS = 0,   /* whether li_dot_u8 adds in pairs: where that is cheaper */
-    LANES_PANELS = 1,  /* beyond: as bytes, so many panels with ... */
-    LANES_ROWS = 1,    /* ... so many rows in registers */
-    LANES_WIDEN = 1,   /* groups of values at once where they are made bytes */
-    LANES_UNROLL = 1,  /* sixteen registers hold one step of a loop; more is only bigger */
-    LANES_QUERIES = 4, /* attention: queries, and lanes of their values, at once */
+    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers */
+    LANES_DIRECT = 0, /* rows up to which integers are multiplied as they lie in a panel */
+    LANES_PAIRS = 0,  /* whether li_dot_u8 adds in pairs: where that is cheaper */
+    LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
+    LANES_ROWS = 1,   /* ... so many rows in registers */
+    LANES_WIDEN = 1,  /* groups of values at once where they are made bytes */
+    LANES_UNROLL = 1, /* sixteen registers hold one step of a loop; more is only bigger */
+    LANES_PAGES = 1,  /* attention: pages of keys, queries, and lanes of their values, at once */
+    LANES_QUERIES = 4,
     LANES_VALUES = 1
 };
 
