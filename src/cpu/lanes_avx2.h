@@ -14,7 +14,9 @@
 
 enum {
     LANES_TOKENS = 2,
+    LANES_FEW = 2,
     LANES_DIRECT = 1,
+    LANES_READ = 1,
     LANES_PAIRS = 1,
     LANES_PANELS = 1,
     LANES_ROWS = 2,

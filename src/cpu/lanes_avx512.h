@@ -16,7 +16,9 @@
 
 enum {
     LANES_TOKENS = 8,
-    LANES_DIRECT = 2,
+    LANES_FEW = 4,
+    LANES_DIRECT = 4,
+    LANES_READ = 8,
     LANES_PAIRS = 0,
     LANES_PANELS = 2,
     LANES_ROWS = 6,

@@ -49,8 +49,10 @@
 #define EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 
 enum {
-    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers */
-    LANES_DIRECT = 0, /* rows up to which integers are multiplied as they lie in a panel */
+    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers, ... */
+    LANES_FEW = 1,    /* ... or so many where fewer are left */
+    LANES_DIRECT = 0, /* rows of integers that are multiplied at once as they lie in a panel, ... */
+    LANES_READ = 0,   /* ... and of the commonest kinds */
     LANES_PAIRS = 0,  /* whether li_dot_u8 adds in pairs: where that is cheaper */
     LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,   /* ... so many rows in registers */
@@ -148,7 +150,7 @@ LANE __m128 lf_f16_quarter(__m128i halves) {
         _mm_or_si128(_mm_and_si128(tiny, _mm_castps_si128(small)), _mm_andnot_si128(tiny, normal));
     return _mm_castsi128_ps(_mm_or_si128(picked, sign));
 }
-LANE struct lf lf_from_f16(const uint16_t *p) {
+LANES_LONG struct lf lf_from_f16(const uint16_t *p) {
     struct lf out;
     EACH(i) out.v[i] = lf_f16_quarter(_mm_loadl_epi64((const __m128i *)(p + 4 * i)));
     return out;

@@ -30,8 +30,8 @@ static void *take(size_t bytes) {
 
 static struct activations activations_make(uint32_t rows, uint32_t width, bool fine,
                                            uint64_t *state) {
-    uint32_t stride = (width + 31) / 32 * 32, planes = fine ? 2 * rows : rows;
-    uint32_t room = (rows + 15) / 16 * 16;
+    uint32_t stride = (width + 31) / 32 * 32;
+    uint32_t room = (rows + 15) / 16 * 16, planes = fine ? 2 * room : room;
     struct activations x = {.stride = stride, .fine = fine};
     size_t slices = room / 16 * activations_slices(&x);
     x.f = take(room * stride * sizeof(float));
@@ -93,7 +93,7 @@ static double activation(const struct activations *x, enum input_form form, uint
     return (double)x->scale[row * (x->stride / 32) + k / 32] * x->q[row * x->stride + k];
 }
 
-enum { MANY = 51 }; /* rows: tiles thrice and in part; groups of 8 or 6 and 2, one alone */
+enum { MANY = 51 }; /* rows: tiles thrice and in part; groups of 8 or 6, and what is left */
 
 static enum input_form prepare(const struct cpu_kernels *k, const struct made *made,
                                const struct activations *x, uint32_t rows) {
@@ -114,7 +114,7 @@ static enum input_form prepare(const struct cpu_kernels *k, const struct made *m
  * same rows among MANY. */
 static void check_few(const struct cpu_kernels *k, const struct made *made,
                       const struct activations *x, const float *all) {
-    const uint32_t n = made->matrix.n_panels, counts[] = {3, 7, 16, 20, 32};
+    const uint32_t n = made->matrix.n_panels, counts[] = {3, 7, 13, 16, 20, 32};
     float *few = take(32 * n * 16 * sizeof(float));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         memset(few, 0xFF, 32 * n * 16 * sizeof(float));
@@ -211,12 +211,12 @@ static void panel_set(const struct made *made, uint8_t byte) {
 }
 
 static void check_extremes(const struct cpu_kernels *k, struct made *made, float activation) {
-    enum { ROWS = 9, COLS = 256 }; /* rows: one alone, and as many as any kernel takes at a time */
+    enum { ROWS = 17, COLS = 256 }; /* rows: one alone, and more than any kernel calls few */
     uint64_t state = 3;
-    struct activations x = activations_make(16, COLS, false, &state);
+    struct activations x = activations_make(ROWS, COLS, false, &state);
     for (size_t i = 0; i < (size_t)ROWS * COLS; i++) x.f[i] = activation;
     prepare(k, made, &x, ROWS);
-    float row[COLS], out[16 * 16]; /* memory for whole tiles */
+    float row[COLS], out[32 * 16]; /* memory for whole tiles */
     pack_row_expand(&made->matrix, 0, row);
     double wanted = 0;
     for (int c = 0; c < COLS; c++) wanted += (double)row[c] * activation;
