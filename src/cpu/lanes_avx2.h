@@ -13,10 +13,11 @@
 #define LANES_LONG static inline
 
 enum {
-    LANES_TOKENS = 2,
-    LANES_FEW = 2,
+    LANES_TOKENS = 4,
+    LANES_FLOATS = 2,
+    LANES_READ = 4,
     LANES_DIRECT = 1,
-    LANES_READ = 1,
+    LANES_FEW = 2,
     LANES_PAIRS = 1,
     LANES_PANELS = 1,
     LANES_ROWS = 2,

@@ -16,9 +16,10 @@
 
 enum {
     LANES_TOKENS = 8,
-    LANES_FEW = 4,
-    LANES_DIRECT = 4,
+    LANES_FLOATS = 8,
     LANES_READ = 8,
+    LANES_DIRECT = 4,
+    LANES_FEW = 4,
     LANES_PAIRS = 0,
     LANES_PANELS = 2,
     LANES_ROWS = 6,

@@ -49,10 +49,11 @@
 #define EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 
 enum {
-    LANES_TOKENS = 1, /* rows that a product of floats keeps in registers, ... */
+    LANES_TOKENS = 1, /* rows multiplied at once with a panel as it lies, at most: ... */
+    LANES_FLOATS = 1, /* ... of floats, ... */
+    LANES_READ = 0,   /* ... of integers of the commonest kinds (0: never), ... */
+    LANES_DIRECT = 0, /* ... of the other kinds, ... */
     LANES_FEW = 1,    /* ... or so many where fewer are left */
-    LANES_DIRECT = 0, /* rows of integers that are multiplied at once as they lie in a panel, ... */
-    LANES_READ = 0,   /* ... and of the commonest kinds */
     LANES_PAIRS = 0,  /* whether li_dot_u8 adds in pairs: where that is cheaper */
     LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,   /* ... so many rows in registers */
