@@ -57,8 +57,8 @@ struct wide_rows {
                    * 16 of them */
 };
 
-/* Input rows of a product, in the forms its weights want. The memory of rows and planes, here and of
- * outputs, is there up to the next multiple of 16: tiles read and write sixteen rows at a time,
+/* Input rows of a product, in the forms its weights want. The memory of rows and planes, here and
+ * of outputs, is there up to the next multiple of 16: tiles read and write sixteen rows at a time,
  * vectors read up to eight. stride is a multiple of 32; f is zero from the width to the stride.
  *
  * Integer rows come in two precisions. Coarse: one plane, f ~ scale * q with 127 steps a block
