@@ -37,7 +37,10 @@ struct kv_layout kv_layout_of(uint32_t type, bool tiles, uint32_t n_kv_heads, ui
                               uint32_t n_pages);
 
 /* Where in a layer the keys, or the values, of one head in one page are. */
-size_t kv_keys_offset(const struct kv_layout *kv, uint32_t page, uint32_t head);
+static inline size_t kv_keys_offset(const struct kv_layout *kv, uint32_t page, uint32_t head) {
+    const size_t cluster = (size_t)(page / KV_CLUSTER) * 2 * kv->n_kv_heads + head;
+    return (cluster * KV_CLUSTER + page % KV_CLUSTER) * kv->head_bytes;
+}
 size_t kv_values_offset(const struct kv_layout *kv, uint32_t page, uint32_t head);
 
 /* There, to read. */

@@ -17,7 +17,6 @@ enum {
     LANES_FLOATS = 2,
     LANES_READ = 4,
     LANES_DIRECT = 1,
-    LANES_FEW = 2,
     LANES_PAIRS = 1,
     LANES_PANELS = 1,
     LANES_ROWS = 2,

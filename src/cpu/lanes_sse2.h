@@ -52,8 +52,7 @@ enum {
     LANES_TOKENS = 1, /* rows multiplied at once with a panel as it lies, at most: ... */
     LANES_FLOATS = 1, /* ... of floats, ... */
     LANES_READ = 0,   /* ... of integers of the commonest kinds (0: never), ... */
-    LANES_DIRECT = 0, /* ... of the other kinds, ... */
-    LANES_FEW = 1,    /* ... or so many where fewer are left */
+    LANES_DIRECT = 0, /* ... of the other kinds */
     LANES_PAIRS = 0,  /* whether li_dot_u8 adds in pairs: where that is cheaper */
     LANES_PANELS = 1, /* beyond: as bytes, so many panels with ... */
     LANES_ROWS = 1,   /* ... so many rows in registers */
