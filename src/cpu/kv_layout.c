@@ -24,20 +24,6 @@ struct kv_layout kv_layout_of(uint32_t type, bool tiles, uint32_t n_kv_heads, ui
     return kv;
 }
 
-size_t kv_values_offset(const struct kv_layout *kv, uint32_t page, uint32_t head) {
-    return kv_keys_offset(kv, page, kv->n_kv_heads + head);
-}
-
-const uint8_t *kv_keys(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
-                       uint32_t head) {
-    return layer + kv_keys_offset(kv, page, head);
-}
-
-const uint8_t *kv_values(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
-                         uint32_t head) {
-    return layer + kv_values_offset(kv, page, head);
-}
-
 /* Element e of a head's keys or values, for the float types. */
 static void kv_put(const struct kv_layout *kv, uint8_t *head, size_t element, float x) {
     if (kv->type == CONFIG_KV_F32) {

@@ -41,13 +41,19 @@ static inline size_t kv_keys_offset(const struct kv_layout *kv, uint32_t page, u
     const size_t cluster = (size_t)(page / KV_CLUSTER) * 2 * kv->n_kv_heads + head;
     return (cluster * KV_CLUSTER + page % KV_CLUSTER) * kv->head_bytes;
 }
-size_t kv_values_offset(const struct kv_layout *kv, uint32_t page, uint32_t head);
+static inline size_t kv_values_offset(const struct kv_layout *kv, uint32_t page, uint32_t head) {
+    return kv_keys_offset(kv, page, kv->n_kv_heads + head);
+}
 
 /* There, to read. */
-const uint8_t *kv_keys(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
-                       uint32_t head);
-const uint8_t *kv_values(const struct kv_layout *kv, const uint8_t *layer, uint32_t page,
-                         uint32_t head);
+static inline const uint8_t *kv_keys(const struct kv_layout *kv, const uint8_t *layer,
+                                     uint32_t page, uint32_t head) {
+    return layer + kv_keys_offset(kv, page, head);
+}
+static inline const uint8_t *kv_values(const struct kv_layout *kv, const uint8_t *layer,
+                                       uint32_t page, uint32_t head) {
+    return layer + kv_values_offset(kv, page, head);
+}
 
 /* Stores one position's key and value of one head, (head_dim) each; not into tiles. */
 void kv_store(const struct kv_layout *kv, uint8_t *layer, uint32_t page, uint32_t slot,
