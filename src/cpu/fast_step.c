@@ -33,14 +33,34 @@ static enum input_form step_form(const struct fast *f, const struct packed_matri
     return kernels_input(f->kernels, weights);
 }
 
-/* Brings a row into the forms (enum input_form) that its products with n_rows rows want. */
+/* Columns of a row. */
+struct columns {
+    uint32_t first, n;
+};
+
+static struct columns step_all_columns(const struct activations *of) {
+    return (struct columns){.n = of->stride};
+}
+
+/* Brings columns of a row into the forms (enum input_form) that its products with n_rows rows want.
+ * `from` is where they are as floats: in f, unless bfloat16 is all that is wanted. */
 static void step_prepare(const struct fast *f, const struct activations *in, uint32_t row,
-                         uint32_t n_rows, uint32_t width, uint32_t forms) {
-    const float *from = in->f + (size_t)row * in->stride;
-    if (forms & INPUT_INT8) f->kernels->quantise(in, row, width);
+                         struct columns columns, uint32_t n_rows, uint32_t forms,
+                         const float *from) {
+    if (forms & INPUT_INT8) f->kernels->quantise(in, row, columns.first, columns.n);
     if (forms & INPUT_INT12) f->kernels->widen(in, row);
     if (forms & INPUT_BF16) /* last: it may round f */
-        f->kernels->round(in, row, 0, in->stride, n_rows, from);
+        f->kernels->round(in, row, columns.first, columns.n, n_rows, from);
+}
+
+/* Whether columns are brought into a form as soon as they are known, so many `together`: then the
+ * phase that would do it row by row is left out. Of many rows it is the better one for integers,
+ * which lie in many places. */
+static bool step_prepares_early(const struct fast *f, enum input_form form, uint32_t together) {
+    enum { ROWS_MAX = 8 };
+    if (f->backend.tap != NULL || form == INPUT_INT12) return false;
+    if (form != INPUT_INT8) return together % PACK_ROWS == 0;
+    return together % PACK_BLOCK == 0 && f->step.batch->n_rows <= ROWS_MAX;
 }
 
 /* Items of a matrix: groups of step.group panels. */
@@ -110,9 +130,9 @@ static void phase_embed(struct fast *f, uint32_t member, uint32_t row) {
 static void step_norm(struct fast *f, const float *x, const float *weight,
                       const struct activations *out, uint32_t out_row, uint32_t n_rows,
                       uint32_t forms) {
-    f->kernels->rms_norm(x, weight, f->width.dim, f->width.dim_pad, f->model->geo.norm_eps,
-                         out->f + (size_t)out_row * out->stride);
-    step_prepare(f, out, out_row, n_rows, f->width.dim, forms);
+    float *to = out->f + (size_t)out_row * out->stride;
+    f->kernels->rms_norm(x, weight, f->width.dim, f->width.dim_pad, f->model->geo.norm_eps, to);
+    step_prepare(f, out, out_row, step_all_columns(out), n_rows, forms, to);
 }
 
 static void phase_attn_norm(struct fast *f, uint32_t member, uint32_t row) {
@@ -206,6 +226,16 @@ static void step_attended(const struct fast *f, uint32_t row, uint32_t head,
     for (uint32_t p = 0; p <= f->step.batch->row[row].position; p++) weights[p] /= sum->total;
 }
 
+static enum input_form step_attn_form(const struct fast *f) {
+    return step_form(f, &f->layer[f->step.layer].attn_out);
+}
+
+/* Whether attention to a head is the input of attn_out as soon as it is known. */
+static bool step_attn_early(const struct fast *f) {
+    return f->step.chunks == 1 &&
+           step_prepares_early(f, step_attn_form(f), f->model->geo.head_dim);
+}
+
 /* The query heads of an attend item. */
 struct heads {
     uint32_t first, end;
@@ -217,6 +247,21 @@ static struct heads step_heads(const struct fast *f, uint32_t kv_head, uint32_t 
                           .end = (kv_head + 1) * w->group};
     if (heads.end > heads.first + w->block_heads) heads.end = heads.first + w->block_heads;
     return heads;
+}
+
+/* The attention of some heads in rows [row, end) to all positions is known: sums of (rows, heads). */
+static void step_attended_all(const struct fast *f, uint32_t row, uint32_t end, struct heads heads,
+                              const struct attend_sum *sum) {
+    const uint32_t head_dim = f->model->geo.head_dim;
+    const struct columns columns = {.first = heads.first * head_dim,
+                                    .n = (heads.end - heads.first) * head_dim};
+    for (; row < end; row++) {
+        for (uint32_t head = heads.first; head < heads.end; head++)
+            step_attended(f, row, head, sum++);
+        if (step_attn_early(f))
+            step_prepare(f, &f->attn, row, columns, f->step.batch->n_rows, step_attn_form(f),
+                         f->attn.f + (size_t)row * f->attn.stride + columns.first);
+    }
 }
 
 /* Items: (block of rows, KV head, block of its query heads, chunk of positions). */
@@ -256,9 +301,7 @@ static void phase_attend(struct fast *f, uint32_t member, uint32_t item) {
         }
     if (f->step.rope_fused) step_rope(f, block, job.kv_head);
     f->kernels->attend(&job);
-    uint32_t n = heads.end - heads.first;
-    for (uint32_t q = 0; whole && q < job.n_queries; q++)
-        step_attended(f, row + q / n, heads.first + q % n, &sum[q]);
+    if (whole) step_attended_all(f, row, row_end, heads, sum);
 }
 
 static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
@@ -270,8 +313,8 @@ static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
             f->kernels->attend_merge(sum, sum + chunk, geo->head_dim);
         step_attended(f, row, head, sum);
     }
-    step_prepare(f, &f->attn, row, f->step.batch->n_rows, f->width.q,
-                 step_form(f, &f->layer[f->step.layer].attn_out));
+    step_prepare(f, &f->attn, row, step_all_columns(&f->attn), f->step.batch->n_rows,
+                 step_attn_form(f), f->attn.f + (size_t)row * f->attn.stride);
 }
 
 /* The product of some panels with n_rows rows in the member's tile, (n_rows, 16 panels.n). */
@@ -320,26 +363,31 @@ static void phase_ffn_norm(struct fast *f, uint32_t member, uint32_t row) {
               f->step.batch->n_rows, forms);
 }
 
-/* Rounding, which is done element by element, needs no phase of its own before down. */
-static bool step_rounds_early(const struct fast *f) {
-    const struct packed_matrix *down = &f->layer[f->step.layer].down;
-    return step_form(f, down) == INPUT_BF16 && f->backend.tap == NULL;
+static enum input_form step_down_form(const struct fast *f) {
+    return step_form(f, &f->layer[f->step.layer].down);
+}
+
+/* Whether what an item of gate_up computes is the input of down at once. */
+static bool step_ffn_early(const struct fast *f) {
+    return step_prepares_early(f, step_down_form(f), f->step.group * PACK_ROWS);
 }
 
 /* silu(gate) * up, some panels of both. */
 static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
     const struct fast_layer *layer = &f->layer[f->step.layer];
-    struct panels panels = step_panels_of(f, &layer->gate, item);
+    const struct panels panels = step_panels_of(f, &layer->gate, item);
+    const struct columns columns = {panels.first * PACK_ROWS, panels.n * PACK_ROWS};
     float *gate = step_tile(f, member, 0), *up = step_tile(f, member, 1);
-    uint32_t n_rows = f->step.batch->n_rows, width = panels.n * PACK_ROWS;
-    const bool early = step_rounds_early(f);
+    const uint32_t n_rows = f->step.batch->n_rows, width = columns.n;
+    const enum input_form form = step_down_form(f);
+    const bool early = step_ffn_early(f);
     step_matmul(f, member, &layer->gate, panels, &f->norm, n_rows, gate, width);
     step_matmul(f, member, &layer->up, panels, &f->norm, n_rows, up, width);
     for (uint32_t row = 0; row < n_rows; row++, gate += width, up += width) {
-        size_t at = (size_t)row * f->width.ffn_pad + panels.first * PACK_ROWS;
-        float *out = early ? gate : f->ffn.f + at;
+        size_t at = (size_t)row * f->width.ffn_pad + columns.first;
+        float *out = early && form == INPUT_BF16 ? gate : f->ffn.f + at;
         for (uint32_t i = 0; i < width; i += 16) f->kernels->silu_mul(gate + i, up + i, out + i);
-        if (early) f->kernels->round(&f->ffn, row, panels.first * PACK_ROWS, width, n_rows, out);
+        if (early) step_prepare(f, &f->ffn, row, columns, n_rows, form, out);
         if (f->backend.tap == NULL) continue;
         memcpy(f->tapped.gate + at, gate, width * sizeof(float));
         memcpy(f->tapped.up + at, up, width * sizeof(float));
@@ -348,8 +396,8 @@ static void phase_gate_up(struct fast *f, uint32_t member, uint32_t item) {
 
 static void phase_down_in(struct fast *f, uint32_t member, uint32_t row) {
     (void)member;
-    step_prepare(f, &f->ffn, row, f->step.batch->n_rows, f->width.ffn,
-                 step_form(f, &f->layer[f->step.layer].down));
+    step_prepare(f, &f->ffn, row, step_all_columns(&f->ffn), f->step.batch->n_rows,
+                 step_down_form(f), f->ffn.f + (size_t)row * f->ffn.stride);
 }
 
 static void phase_down(struct fast *f, uint32_t member, uint32_t item) {
@@ -538,7 +586,8 @@ static void step_next(struct fast *f) {
     if (f->backend.tap != NULL) fast_tap_phase(f);
     step_to_next(f, &f->step.phase, &f->step.layer);
     if (f->step.phase == PHASE_ROPE && f->step.rope_fused) f->step.phase = PHASE_ATTEND;
-    if (f->step.phase == PHASE_DOWN_IN && step_rounds_early(f)) f->step.phase = PHASE_DOWN;
+    if (f->step.phase == PHASE_ATTN_IN && step_attn_early(f)) f->step.phase = PHASE_ATTN_OUT;
+    if (f->step.phase == PHASE_DOWN_IN && step_ffn_early(f)) f->step.phase = PHASE_DOWN;
 }
 
 /* Rows of an attend job: as many as there is room for, if that leaves every thread some jobs to

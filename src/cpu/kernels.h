@@ -146,8 +146,9 @@ struct cpu_kernels {
                   uint32_t n_rows, const float *from);
     /* Fills one of the wide rows from its f; NULL without int12_kinds. */
     void (*widen)(const struct activations *x, uint32_t row);
-    /* Fills q, scale and sums of one row from its f, in its one or two planes. */
-    void (*quantise)(const struct activations *x, uint32_t row, uint32_t width);
+    /* Fills q, scale and sums of `width` columns of a row, from a multiple of 32 on, from its f, in
+     * its one or two planes. */
+    void (*quantise)(const struct activations *x, uint32_t row, uint32_t column, uint32_t width);
     /* out = x / sqrt(mean(x^2) + eps) * weight; width elements, stride padded with zeros. */
     void (*rms_norm)(const float *x, const float *weight, uint32_t width, uint32_t stride,
                      float eps, float *out);

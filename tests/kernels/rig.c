@@ -182,7 +182,7 @@ static struct activations rig_activations(const float *x, uint32_t stride, uint3
     for (uint32_t row = 0; row < rows; row++) {
         for (uint32_t k = 0; k < padded; k++)
             a.f[(size_t)row * padded + k] = k < cols ? x[(size_t)row * stride + k] : 0;
-        cpu_kernels_avx2.quantise(&a, row, cols);
+        cpu_kernels_avx2.quantise(&a, row, 0, cols);
     }
     return a;
 }

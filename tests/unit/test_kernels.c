@@ -104,7 +104,7 @@ static enum input_form prepare(const struct cpu_kernels *k, const struct made *m
             k->round(x, r, 0, 16, many, f);
             k->round(x, r, 16, x->stride - 16, many, f + 16);
         }
-        if (form == INPUT_INT8) k->quantise(x, r, made->matrix.cols);
+        if (form == INPUT_INT8) k->quantise(x, r, 0, made->matrix.cols);
         if (form == INPUT_INT12) k->widen(x, r);
     }
     return form;
@@ -307,7 +307,7 @@ Test(kernels, the_second_plane_holds_what_the_first_left_over) {
     for (size_t i = 0; i < n; i++) {
         uint64_t state = 11;
         struct activations x = activations_make(3, 128, true, &state);
-        for (uint32_t r = 0; r < 3; r++) k[i]->quantise(&x, r, 128);
+        for (uint32_t r = 0; r < 3; r++) k[i]->quantise(&x, r, 0, 128);
         for (uint32_t r = 0; r < 3; r++)
             for (uint32_t c = 0; c < 128; c++) {
                 double coarse = activation(&x, INPUT_INT8, 2 * r, c);
@@ -331,7 +331,7 @@ Test(kernels, quantise_survives_a_row_of_zeros) {
         uint64_t state = 1;
         struct activations x = activations_make(1, 64, true, &state);
         memset(x.f, 0, 64 * sizeof(float));
-        k[i]->quantise(&x, 0, 64);
+        k[i]->quantise(&x, 0, 0, 64);
         for (int c = 0; c < 128; c++) cr_assert_eq(x.q[c], 0);
         for (int b = 0; b < 4; b++) cr_assert_eq(x.scale[b], 0);
     }
