@@ -17,7 +17,7 @@
 enum {
     ROUNDS_MAX = 1000,
     BUFFER_BYTES = 1 << 30, /* of the bandwidth test: ten times a large cache */
-    PASSES = 2              /* over it, a round */
+    BUFFERS = 4             /* that decoding reads between two passes over it */
 };
 
 /* What one round measures, and what all rounds come to. */
@@ -26,6 +26,7 @@ struct figures {
     double peak_ops_per_s; /* 0: not known */
     double prompt_tokens_per_s;
     double decode_tokens_per_s;
+    double of_read; /* what decoding reads, as a fraction; 0: not known */
 };
 
 /* Time by phase of all steps of one sort, over all rounds. */
@@ -68,21 +69,23 @@ static void profile_add(struct profile *profile, const struct bench *bench,
     }
 }
 
-/* As feed_tokens, from an empty sequence. */
-static bool feed_anew(struct bench *bench, uint32_t count, bool one_by_one, double *tokens_per_s,
-                      struct fault *fault) {
-    feed_begin(&bench->session);
-    return feed_tokens(&bench->session, count, one_by_one, tokens_per_s, fault);
+/* Passes over the buffer. */
+struct reading {
+    uint32_t passes;
+    double took_s;
+};
+
+static void reading_add(struct reading *reading, const struct bench *bench) {
+    if (bench->roofline == NULL) return;
+    reading->passes++;
+    reading->took_s += BUFFER_BYTES / roofline_read(bench->roofline);
 }
 
-/* The bytes per second that figures are compared with, measured or told; 0: not known. */
-static double read_rate(struct bench *bench) {
-    double best = (double)bench->session.config.bandwidth;
-    for (int pass = 0; pass < PASSES && bench->roofline != NULL; pass++) {
-        double rate = roofline_read(bench->roofline);
-        if (rate > best) best = rate;
-    }
-    return best;
+/* The bytes per second that figures are compared with, told or measured; 0: not known. */
+static double reading_rate(const struct reading *reading, const struct bench *bench) {
+    const uint64_t told = bench->session.config.bandwidth;
+    if (told != 0 || reading->passes == 0) return (double)told;
+    return (double)BUFFER_BYTES * reading->passes / reading->took_s;
 }
 
 static double peak_rate(struct bench *bench) {
@@ -90,12 +93,47 @@ static double peak_rate(struct bench *bench) {
     return roofline_multiply(bench->roofline, bench->peak);
 }
 
-static bool decode_measure(struct bench *bench, double *tokens_per_s, struct fault *fault) {
+/* Decodes `count` tokens more of each sequence, behind `done` of them. */
+static bool decode_some(struct bench *bench, uint32_t done, uint32_t count, double *tokens_per_s,
+                        struct fault *fault) {
     const struct config *config = &bench->session.config;
-    if (config->batch == 1 && config->depth == 0)
-        return feed_anew(bench, bench->decode_tokens, true, tokens_per_s, fault);
-    return batch_decode(&bench->session, config->batch, config->depth, bench->decode_tokens,
-                        tokens_per_s, fault);
+    if (config->batch > 1 || config->depth > 0)
+        return batch_decode(&bench->session, config->batch, config->depth + done, count,
+                            tokens_per_s, fault);
+    if (done == 0) feed_begin(&bench->session);
+    return feed_tokens(&bench->session, count, true, tokens_per_s, fault);
+}
+
+/* Bytes that are read for a token, on average. */
+static double token_bytes(const struct bench *bench) {
+    const struct config *config = &bench->session.config;
+    const double depth = config->depth + bench->decode_tokens / 2.0;
+    return feed_bytes_per_token(&bench->session, depth, config->batch);
+}
+
+/* In stretches, with a pass before, between and behind them: what other guests of a machine leave
+ * of its memory changes within a second. */
+static bool decode_measure(struct bench *bench, struct figures *f, struct fault *fault) {
+    const uint32_t tokens = bench->decode_tokens;
+    const double step_bytes = token_bytes(bench) * bench->session.config.batch;
+    const double fit = (double)BUFFERS * BUFFER_BYTES / step_bytes;
+    uint32_t most = tokens;
+    if (bench->roofline != NULL && fit < tokens) most = fit < 1 ? 1 : (uint32_t)fit;
+    struct reading reading = {0};
+    double took_s = 0;
+    reading_add(&reading, bench);
+    for (uint32_t done = 0, count; done < tokens; done += count) {
+        double tokens_per_s;
+        count = tokens - done < most ? tokens - done : most;
+        if (!decode_some(bench, done, count, &tokens_per_s, fault)) return false;
+        took_s += count / tokens_per_s;
+        reading_add(&reading, bench);
+    }
+    f->decode_tokens_per_s = tokens / took_s;
+    f->read_bytes_per_s = reading_rate(&reading, bench);
+    if (f->read_bytes_per_s > 0)
+        f->of_read = tokens / took_s * token_bytes(bench) / f->read_bytes_per_s;
+    return true;
 }
 
 static bool measure(struct bench *bench, struct fault *fault) {
@@ -106,14 +144,15 @@ static bool measure(struct bench *bench, struct fault *fault) {
     for (uint32_t i = 0; i < bench->rounds; i++) {
         struct figures *f = &bench->round[i];
         progress_tell(&progress, i, bench->rounds);
-        f->read_bytes_per_s = read_rate(bench);
         f->peak_ops_per_s = peak_rate(bench);
         struct backend_phase before[BACKEND_PHASES_MAX] = {0};
         phases_now(bench, before);
-        if (!decode_measure(bench, &f->decode_tokens_per_s, fault)) return false;
+        if (!decode_measure(bench, f, fault)) return false;
         profile_add(&bench->decode_profile, bench, before);
         phases_now(bench, before);
-        if (!feed_anew(bench, bench->prompt_tokens, false, &f->prompt_tokens_per_s, fault))
+        feed_begin(&bench->session);
+        if (!feed_tokens(&bench->session, bench->prompt_tokens, false, &f->prompt_tokens_per_s,
+                         fault))
             return false;
         profile_add(&bench->prompt_profile, bench, before);
     }
@@ -145,7 +184,7 @@ static void print_table(const struct bench *bench, const struct figures *m, doub
                "");
     printf("%-10s %8u %12.1f %14.2f %10.2f", "decode", bench->decode_tokens, m->decode_tokens_per_s,
            bytes / 1e6, rate / 1e9);
-    if (known) printf(" %11.1f%%", 100 * rate / m->read_bytes_per_s);
+    if (known) printf(" %11.1f%%", 100 * m->of_read);
     printf("\n");
     printf("%-10s %8u %12.1f\n\n", "prompt", bench->prompt_tokens, m->prompt_tokens_per_s);
     double ops = feed_ops_per_token(&bench->session);
@@ -189,7 +228,6 @@ static void print_json(const struct bench *bench, const struct figures *m, doubl
     const struct engine *engine = &bench->session.engine;
     const struct backend_info *info = &engine->backend->info;
     const struct config *config = &bench->session.config;
-    double read = m->read_bytes_per_s;
     printf("{\"quantisation\":\"%s\",\"isa\":\"%s\",\"device\":\"%s\",\"weight_bytes\":%llu,"
            "\"load_s\":%.3f,\"batch\":%u,\"depth\":%u,"
            "\"rounds\":%u,\"read_bytes_per_s\":%.0f,\"decode_tokens\":%u,"
@@ -198,10 +236,9 @@ static void print_json(const struct bench *bench, const struct figures *m, doubl
            "\"peak_ops_per_s\":%.0f}\n",
            engine->model.geo.quantisation, info->isa, info->device,
            (unsigned long long)info->weight_bytes, (double)bench->session.load_ns * 1e-9,
-           config->batch, config->depth, bench->rounds, read, bench->decode_tokens,
-           m->decode_tokens_per_s, bytes, read > 0 ? m->decode_tokens_per_s * bytes / read : 0,
-           bench->prompt_tokens, m->prompt_tokens_per_s, feed_ops_per_token(&bench->session),
-           m->peak_ops_per_s);
+           config->batch, config->depth, bench->rounds, m->read_bytes_per_s, bench->decode_tokens,
+           m->decode_tokens_per_s, bytes, m->of_read, bench->prompt_tokens, m->prompt_tokens_per_s,
+           feed_ops_per_token(&bench->session), m->peak_ops_per_s);
 }
 
 /* What was asked for, cut to the context. */
@@ -255,7 +292,9 @@ int bench_run(const struct config *config) {
         bench.roofline = NULL;
     }
     if (strcmp(config->sweep, "none") != 0) {
-        bool fine = sweep_run(&bench.session, read_rate(&bench), &fault);
+        struct reading reading = {0};
+        for (int pass = 0; pass < BUFFERS; pass++) reading_add(&reading, &bench);
+        bool fine = sweep_run(&bench.session, reading_rate(&reading, &bench), &fault);
         return fine ? 0 : session_fail(&fault);
     }
     bench.peak = peak_find(&bench.session.engine);
@@ -265,9 +304,9 @@ int bench_run(const struct config *config) {
         .peak_ops_per_s = median(&bench, offsetof(struct figures, peak_ops_per_s)),
         .prompt_tokens_per_s = median(&bench, offsetof(struct figures, prompt_tokens_per_s)),
         .decode_tokens_per_s = median(&bench, offsetof(struct figures, decode_tokens_per_s)),
+        .of_read = median(&bench, offsetof(struct figures, of_read)),
     };
-    double bytes = feed_bytes_per_token(&bench.session, config->depth + bench.decode_tokens / 2.0,
-                                        config->batch);
+    const double bytes = token_bytes(&bench);
     if (bench.session.config.json)
         print_json(&bench, &medians, bytes);
     else

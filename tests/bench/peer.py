@@ -131,7 +131,7 @@ def measure(given, name, model):
     rows = []
     loads, peaks, reads = {"wick": [], "llama.cpp": []}, {"wick": [], "llama.cpp": []}, []
     for label, prompt, decode in points(given, model):
-        seen = {"wick": [], "llama.cpp": []}
+        seen, of_read = {"wick": [], "llama.cpp": []}, []
         for turn in range(given.rounds):
             order = [("wick", wick), ("llama.cpp", llama)]
             for who, how in order if turn % 2 == 0 else reversed(order):
@@ -144,11 +144,11 @@ def measure(given, name, model):
                     peaks[who].append(result["peak_bytes"])
                 if who == "wick" and decode:
                     reads.append(result["read_bytes_per_s"])
-                    last = result
+                    of_read.append(result["of_read_bandwidth"])
         ours, theirs = (statistics.median(seen[who]) for who in ("wick", "llama.cpp"))
         row = {"point": label, "wick": ours, "llama.cpp": theirs, "ratio": ours / theirs}
         if decode and decode[2] == 1:
-            row["of_read_bandwidth"] = ours * last["bytes_per_token"] / statistics.median(reads)
+            row["of_read_bandwidth"] = statistics.median(of_read)
         rows.append(row)
         share = f"  {row['of_read_bandwidth']:6.1%} of read" if "of_read_bandwidth" in row else ""
         print(f"  {label:18} {ours:10.2f} {theirs:10.2f} tokens/s {row['ratio']:7.2f}{share}",
