@@ -17,7 +17,8 @@
 enum {
     ROUNDS_MAX = 1000,
     BUFFER_BYTES = 1 << 30, /* of the bandwidth test: ten times a large cache */
-    BUFFERS = 4             /* that decoding reads between two passes over it */
+    BUFFERS = 4,            /* that decoding reads between two passes over it */
+    STRETCHES_MAX = 256     /* of decoding, a round */
 };
 
 /* What one round measures, and what all rounds come to. */
@@ -44,13 +45,18 @@ struct bench {
     struct figures round[ROUNDS_MAX];
 };
 
+/* The median; sorts them. */
+static double middle(double *values, size_t n) {
+    quantile_sort(values, n);
+    return quantile_of(values, n, 0.5);
+}
+
 /* Median over the rounds of the field at `offset`. */
 static double median(const struct bench *bench, size_t offset) {
     double values[ROUNDS_MAX];
     for (uint32_t i = 0; i < bench->rounds; i++)
         values[i] = *(const double *)((const char *)&bench->round[i] + offset);
-    quantile_sort(values, bench->rounds);
-    return quantile_of(values, bench->rounds, 0.5);
+    return middle(values, bench->rounds);
 }
 
 static uint32_t phases_now(const struct bench *bench, struct backend_phase *now) {
@@ -69,23 +75,10 @@ static void profile_add(struct profile *profile, const struct bench *bench,
     }
 }
 
-/* Passes over the buffer. */
-struct reading {
-    uint32_t passes;
-    double took_s;
-};
-
-static void reading_add(struct reading *reading, const struct bench *bench) {
-    if (bench->roofline == NULL) return;
-    reading->passes++;
-    reading->took_s += BUFFER_BYTES / roofline_read(bench->roofline);
-}
-
 /* The bytes per second that figures are compared with, told or measured; 0: not known. */
-static double reading_rate(const struct reading *reading, const struct bench *bench) {
-    const uint64_t told = bench->session.config.bandwidth;
-    if (told != 0 || reading->passes == 0) return (double)told;
-    return (double)BUFFER_BYTES * reading->passes / reading->took_s;
+static double read_rate(const struct bench *bench) {
+    if (bench->session.config.bandwidth != 0) return (double)bench->session.config.bandwidth;
+    return bench->roofline == NULL ? 0 : roofline_read(bench->roofline);
 }
 
 static double peak_rate(struct bench *bench) {
@@ -111,28 +104,33 @@ static double token_bytes(const struct bench *bench) {
     return feed_bytes_per_token(&bench->session, depth, config->batch);
 }
 
-/* In stretches, with a pass before, between and behind them: what other guests of a machine leave
- * of its memory changes within a second. */
-static bool decode_measure(struct bench *bench, struct figures *f, struct fault *fault) {
-    const uint32_t tokens = bench->decode_tokens;
+/* Tokens of a stretch. */
+static uint32_t stretch_tokens(const struct bench *bench) {
     const double step_bytes = token_bytes(bench) * bench->session.config.batch;
     const double fit = (double)BUFFERS * BUFFER_BYTES / step_bytes;
-    uint32_t most = tokens;
-    if (bench->roofline != NULL && fit < tokens) most = fit < 1 ? 1 : (uint32_t)fit;
-    struct reading reading = {0};
-    double took_s = 0;
-    reading_add(&reading, bench);
-    for (uint32_t done = 0, count; done < tokens; done += count) {
+    const uint32_t tokens = bench->decode_tokens, least = (tokens - 1) / STRETCHES_MAX + 1;
+    if (bench->roofline == NULL || fit >= tokens) return tokens;
+    return fit < least ? least : (uint32_t)fit;
+}
+
+/* In stretches, each compared with what is read before and behind it: what others leave of a
+ * machine's memory changes within a second. */
+static bool decode_measure(struct bench *bench, struct figures *f, struct fault *fault) {
+    const uint32_t tokens = bench->decode_tokens, together = stretch_tokens(bench);
+    double read[STRETCHES_MAX + 1] = {read_rate(bench)}, of_read[STRETCHES_MAX], took_s = 0;
+    uint32_t n = 0;
+    for (uint32_t done = 0, count; done < tokens; done += count, n++) {
         double tokens_per_s;
-        count = tokens - done < most ? tokens - done : most;
+        count = tokens - done < together ? tokens - done : together;
         if (!decode_some(bench, done, count, &tokens_per_s, fault)) return false;
         took_s += count / tokens_per_s;
-        reading_add(&reading, bench);
+        read[n + 1] = read_rate(bench);
+        const double both = (read[n] + read[n + 1]) / 2;
+        of_read[n] = both > 0 ? tokens_per_s * token_bytes(bench) / both : 0;
     }
     f->decode_tokens_per_s = tokens / took_s;
-    f->read_bytes_per_s = reading_rate(&reading, bench);
-    if (f->read_bytes_per_s > 0)
-        f->of_read = tokens / took_s * token_bytes(bench) / f->read_bytes_per_s;
+    f->of_read = middle(of_read, n);
+    f->read_bytes_per_s = middle(read, n + 1);
     return true;
 }
 
@@ -292,9 +290,9 @@ int bench_run(const struct config *config) {
         bench.roofline = NULL;
     }
     if (strcmp(config->sweep, "none") != 0) {
-        struct reading reading = {0};
-        for (int pass = 0; pass < BUFFERS; pass++) reading_add(&reading, &bench);
-        bool fine = sweep_run(&bench.session, reading_rate(&reading, &bench), &fault);
+        double read[BUFFERS];
+        for (int pass = 0; pass < BUFFERS; pass++) read[pass] = read_rate(&bench);
+        bool fine = sweep_run(&bench.session, middle(read, BUFFERS), &fault);
         return fine ? 0 : session_fail(&fault);
     }
     bench.peak = peak_find(&bench.session.engine);
