@@ -232,8 +232,7 @@ static enum input_form step_attn_form(const struct fast *f) {
 
 /* Whether attention to a head is the input of attn_out as soon as it is known. */
 static bool step_attn_early(const struct fast *f) {
-    return f->step.chunks == 1 &&
-           step_prepares_early(f, step_attn_form(f), f->model->geo.head_dim);
+    return f->step.chunks == 1 && step_prepares_early(f, step_attn_form(f), f->model->geo.head_dim);
 }
 
 /* The query heads of an attend item. */
@@ -249,7 +248,7 @@ static struct heads step_heads(const struct fast *f, uint32_t kv_head, uint32_t 
     return heads;
 }
 
-/* The attention of some heads in rows [row, end) to all positions is known: sums of (rows, heads). */
+/* The attention of some heads in rows [row, end) to all positions is known: (rows, heads). */
 static void step_attended_all(const struct fast *f, uint32_t row, uint32_t end, struct heads heads,
                               const struct attend_sum *sum) {
     const uint32_t head_dim = f->model->geo.head_dim;
