@@ -84,13 +84,16 @@ static bool isa_has_amx(const struct isa_features *have) {
     return isa_has_avx512(have) && have->avx512bf16 && isa_has_tiles(have);
 }
 
+#define AMX_NEEDS "AVX-512 as avx512 and BF16, AMX-TILE, AMX-INT8 and AMX-BF16"
+
 /* Widest first, of which "auto" is the first that works. */
 static const struct isa_entry {
     const struct cpu_kernels *kernels;
     bool (*works)(const struct isa_features *have);
     const char *needs;
 } isa_table[] = {
-    {&cpu_kernels_amx, isa_has_amx, "AVX-512 as avx512 and BF16, AMX-TILE, AMX-INT8 and AMX-BF16"},
+    {&cpu_kernels_amx, isa_has_amx, AMX_NEEDS},
+    {&cpu_kernels_amx_bf16, isa_has_amx, AMX_NEEDS},
     {&cpu_kernels_avx512, isa_has_avx512, "AVX-512 F, BW, VL, DQ and VNNI"},
     {&cpu_kernels_avx2, isa_has_avx2, "AVX2, FMA and F16C"},
     {&cpu_kernels_sse2, isa_has_sse2, "SSE2"},
@@ -102,7 +105,7 @@ const struct cpu_kernels *isa_choose(const char *name, struct fault *fault) {
     for (size_t i = 0; i < sizeof isa_table / sizeof isa_table[0]; i++) {
         const struct isa_entry *entry = &isa_table[i];
         if (!any && strcmp(name, entry->kernels->name) != 0) continue;
-        if (any && TILES_IN_SOFTWARE && entry->kernels == &cpu_kernels_amx) continue;
+        if (any && TILES_IN_SOFTWARE && entry->works == isa_has_amx) continue;
         if (entry->works(&have)) return entry->kernels;
         if (any) continue;
         fault_set(fault, FAULT_INVALID_REQUEST,

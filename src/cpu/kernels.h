@@ -185,9 +185,9 @@ static inline enum input_form kernels_input(const struct cpu_kernels *kernels,
 }
 
 /* amx is avx512 with tiles: bfloat16 ones for F16, BF16 and 8-bit kinds and for attention to F16,
- * int8 ones for 4-bit kinds. */
+ * int8 ones for 4-bit kinds. amx_bf16 takes bfloat16 ones for these, too. */
 extern const struct cpu_kernels cpu_kernels_sse2, cpu_kernels_avx2, cpu_kernels_avx512,
-    cpu_kernels_amx;
+    cpu_kernels_amx, cpu_kernels_amx_bf16;
 
 /* A block of values of fewer than 8 bits, a byte each: raw or looked up, less zero. (8, 16, 4). */
 void block_widen_avx512(const struct pack_format *format, int zero, const uint8_t *block,

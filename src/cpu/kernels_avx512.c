@@ -14,16 +14,29 @@ enum {
                 1 << PACK_S2_16_MIN
 };
 
-static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t panel,
+KERNEL void matmul_with_tiles(const struct cpu_kernels *kernels,
+                              const struct packed_matrix *weights, uint32_t panel,
                               uint32_t n_panels, const struct activations *x, uint32_t n_rows,
                               float *out, uint32_t out_stride) {
-    const enum input_form form = kernels_input(&cpu_kernels_amx, weights);
+    const enum input_form form = kernels_input(kernels, weights);
     if (form == INPUT_BF16)
         bf16_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
     else if (form == INPUT_INT12)
         int12_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
     else
         kernel_matmul(weights, panel, n_panels, x, n_rows, out, out_stride);
+}
+
+static void kernel_matmul_amx(const struct packed_matrix *weights, uint32_t panel,
+                              uint32_t n_panels, const struct activations *x, uint32_t n_rows,
+                              float *out, uint32_t out_stride) {
+    matmul_with_tiles(&cpu_kernels_amx, weights, panel, n_panels, x, n_rows, out, out_stride);
+}
+
+static void kernel_matmul_amx_bf16(const struct packed_matrix *weights, uint32_t panel,
+                                   uint32_t n_panels, const struct activations *x, uint32_t n_rows,
+                                   float *out, uint32_t out_stride) {
+    matmul_with_tiles(&cpu_kernels_amx_bf16, weights, panel, n_panels, x, n_rows, out, out_stride);
 }
 
 static void kernel_store_amx(const struct kv_layout *kv, uint8_t *layer, uint32_t page,
@@ -44,16 +57,18 @@ static void kernel_attend_amx(const struct attend_job *job) {
     }
 }
 
-const struct cpu_kernels cpu_kernels_amx = {KERNELS_COMMON,
+#define KERNELS_AMX                                                                                \
+    KERNELS_COMMON, .round = bf16_round, .kv_tiles = true, .store = kernel_store_amx,              \
+                    .attend_queries = ATTEND_TILE_QUERIES, .attend_scratch = ATTEND_TILE_SCRATCH,  \
+                    .attend_scratch_dim = ATTEND_TILE_SCRATCH_DIM, .attend = kernel_attend_amx
+
+const struct cpu_kernels cpu_kernels_amx = {KERNELS_AMX,
                                             .name = "amx",
                                             .matmul = kernel_matmul_amx,
                                             .bf16_kinds = TO_BF16,
-                                            .round = bf16_round,
                                             .int12_kinds = FOUR_BITS,
-                                            .widen = int12_quantise,
-                                            .kv_tiles = true,
-                                            .store = kernel_store_amx,
-                                            .attend_queries = ATTEND_TILE_QUERIES,
-                                            .attend_scratch = ATTEND_TILE_SCRATCH,
-                                            .attend_scratch_dim = ATTEND_TILE_SCRATCH_DIM,
-                                            .attend = kernel_attend_amx};
+                                            .widen = int12_quantise};
+
+const struct cpu_kernels cpu_kernels_amx_bf16 = {KERNELS_AMX, .name = "amx-bf16",
+                                                 .matmul = kernel_matmul_amx_bf16,
+                                                 .bf16_kinds = TO_BF16 | FOUR_BITS};

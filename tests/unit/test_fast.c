@@ -108,8 +108,8 @@ static double relative_rms(const float *a, const float *b) {
     return sqrt(error / size);
 }
 
-static const char *const isas[] = {"sse2", "avx2", "avx512", "amx"};
-enum { ISAS = 4, ISAS_OF_F32 = 3 /* from there on floats are rounded to bfloat16 */ };
+static const char *const isas[] = {"sse2", "avx2", "avx512", "amx", "amx-bf16"};
+enum { ISAS = 5, ISAS_OF_F32 = 3 /* from there on floats are rounded to bfloat16 */ };
 
 static bool have(const char *isa) {
     struct fault fault;
