@@ -26,7 +26,7 @@ const struct config_key config_keys[] = {
     {"backend", CONFIG_CHOICE_TEXT, "auto|cpu|cuda", "auto",
      "what computes; auto: an NVIDIA GPU if one can be used", ENGINE, AT(backend), 0, 0},
     {"isa", CONFIG_CHOICE_TEXT, "auto|exact|sse2|avx2|avx512|amx|amx-bf16", "auto",
-     "instruction set; exact is the float64 reference; amx-bf16: as amx, 4-bit types for prompts",
+     "instruction set; exact: the float64 reference; amx-bf16: amx, 4-bit types for long prompts",
      ENGINE, AT(isa), 0, 0},
     {"threads", CONFIG_U32, "N", "0", "threads; 0: one for each processor allowed",
      ENGINE, AT(threads), 0, 64},

@@ -230,6 +230,13 @@ static enum input_form step_attn_form(const struct fast *f) {
     return step_form(f, &f->layer[f->step.layer].attn_out);
 }
 
+/* Makes the input of attn_out of columns of a row whose attention is known. */
+static void step_attn_prepare(const struct fast *f, uint32_t row, struct columns columns) {
+    const struct activations *attn = &f->attn;
+    step_prepare(f, attn, row, columns, f->step.batch->n_rows, step_attn_form(f),
+                 attn->f + (size_t)row * attn->stride + columns.first);
+}
+
 /* Whether attention to a head is the input of attn_out as soon as it is known. */
 static bool step_attn_early(const struct fast *f) {
     return f->step.chunks == 1 && step_prepares_early(f, step_attn_form(f), f->model->geo.head_dim);
@@ -257,9 +264,7 @@ static void step_attended_all(const struct fast *f, uint32_t row, uint32_t end, 
     for (; row < end; row++) {
         for (uint32_t head = heads.first; head < heads.end; head++)
             step_attended(f, row, head, sum++);
-        if (step_attn_early(f))
-            step_prepare(f, &f->attn, row, columns, f->step.batch->n_rows, step_attn_form(f),
-                         f->attn.f + (size_t)row * f->attn.stride + columns.first);
+        if (step_attn_early(f)) step_attn_prepare(f, row, columns);
     }
 }
 
@@ -312,8 +317,7 @@ static void phase_attn_in(struct fast *f, uint32_t member, uint32_t row) {
             f->kernels->attend_merge(sum, sum + chunk, geo->head_dim);
         step_attended(f, row, head, sum);
     }
-    step_prepare(f, &f->attn, row, step_all_columns(&f->attn), f->step.batch->n_rows,
-                 step_attn_form(f), f->attn.f + (size_t)row * f->attn.stride);
+    step_attn_prepare(f, row, step_all_columns(&f->attn));
 }
 
 /* The product of some panels with n_rows rows in the member's tile, (n_rows, 16 panels.n). */
