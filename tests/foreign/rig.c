@@ -170,16 +170,27 @@ static void step_stress(long jobs) {
     say("stress: %ld wrong, %s", wrong, atomic_load(&ticks) > 0 ? "ticks" : "no tick");
 }
 
+/* What /proc says of a thread, once it sleeps: one that has just started still sets its mask, and
+ * while a signal's handler does that, the signal is blocked. False: there is no such thread. */
+static bool status_at_rest(int id, char *text, size_t size) {
+    enum { TRIES = 10000 };
+    snprintf(text, size, "/proc/self/task/%d/status", id);
+    int fd = open(text, O_RDONLY);
+    if (fd < 0) return false;
+    for (int i = 0; i < TRIES; i++, usleep(1000)) {
+        ssize_t n = pread(fd, text, size - 1, 0);
+        text[n > 0 ? n : 0] = '\0';
+        if (strstr(text, "State:\tS") != NULL) break;
+    }
+    close(fd);
+    return true;
+}
+
 /* SigBlk of every thread but the main one. */
 static void step_masks(void) {
     for (int id = getpid() + 1; id < getpid() + 1000; id++) {
         char text[4096];
-        snprintf(text, sizeof text, "/proc/self/task/%d/status", id);
-        int fd = open(text, O_RDONLY);
-        if (fd < 0) continue;
-        ssize_t n = read(fd, text, sizeof text - 1);
-        close(fd);
-        text[n > 0 ? n : 0] = '\0';
+        if (!status_at_rest(id, text, sizeof text)) continue;
         const char *line = strstr(text, "SigBlk:\t");
         if (line != NULL) say("mask %.16s", line + 8);
     }
